@@ -1,0 +1,68 @@
+"""What the consuming loop asks of an idempotency policy: claim, renew, complete and release, a batch at a time.
+
+Law: types only. The loop knows no store and no decorator; `unimsg.idempotency` implements this, `client.py` hands it in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from msgspec import Struct
+
+from unimsg.consuming.delivery import Delivery, Handler
+from unimsg.errors import Error
+
+
+class Claim(Struct, gc=False):
+    """What became of one claim.
+
+    Attributes:
+        action: `run` it; `skip`: it is a duplicate (or another group's redrive), ack it; `wait`: another worker has
+            it, come back in `delay` seconds; `reject`: it can never run (`error` says why), dead-letter it.
+        token: the fencing token, with `run`.
+        attempts: executions that the store remembers, with `run`.
+        delay: seconds, with `wait`.
+        error: with `reject`.
+    """
+
+    action: Literal["run", "skip", "wait", "reject"]
+    token: int = 0
+    attempts: int = 0
+    delay: float = 0.0
+    error: Error | None = None
+
+
+class Guard(Protocol):
+    """The policy of one handler on one destination and group.
+
+    Every call takes a batch and answers for each in order; it raises `StoreUnavailableError` when the store cannot
+    be reached at all. `lock` is the length of a claim in seconds.
+    """
+
+    lock: float
+
+    async def claim(self, deliveries: Sequence[Delivery[Any]], /) -> Sequence[Claim]: ...
+    async def renew(self, deliveries: Sequence[Delivery[Any]], /) -> Sequence[bool]: ...
+    async def complete(self, deliveries: Sequence[Delivery[Any]], /) -> Sequence[bool]:
+        """Mark as done; False: the token is no longer the current one, which is lease loss."""
+        ...
+
+    async def release(
+        self, deliveries: Sequence[Delivery[Any]], outcomes: Sequence[Literal["failed", "dead", "returned"]], /
+    ) -> Sequence[bool]:
+        """Give the claim back: `failed` counts as an attempt, `returned` does not, `dead` is final."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+@runtime_checkable
+class Guarded(Protocol):
+    """What `@idempotent` returns: callable as it is, or taken apart by a consuming loop."""
+
+    handler: Handler[Any]
+
+    async def guard(self, *, destination: str, group: str | None, lease: float | None) -> Guard:
+        """Open the store and return the policy; `lease` is the backend's, the lock is made slightly shorter."""
+        ...
