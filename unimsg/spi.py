@@ -119,6 +119,7 @@ class ReceiveLimits(Struct, frozen=True, kw_only=True):
         settle_messages, settle_in_flight: of `settle_batch`.
         settle_every: seconds to gather settlements at most.
         retry: `broker`: `settle_batch` takes `retry` with a delay from `min_delay` to `max_delay`; `core`: it does not.
+        defer: `broker`: a `release` with a delay counts nothing, so a deferred message waits there; `core`: in memory.
         handback_keeps_order: `release` of a whole lane in one call brings it back in order.
         lease_covers_lane: losing one lease loses the lane.
         poll_every: `receive_batch(0, 0)` is wanted at least so often, also when full; None: not needed.
@@ -138,6 +139,7 @@ class ReceiveLimits(Struct, frozen=True, kw_only=True):
     retry: Literal["broker", "core"] = "broker"
     min_delay: float = 0.0
     max_delay: float = float("inf")
+    defer: Literal["broker", "core"] = "core"
     handback_keeps_order: bool = True
     lease_covers_lane: bool = False
     poll_every: float | None = None
@@ -184,7 +186,8 @@ class Receiver(Protocol):
         """Return up to `max_messages`, waiting at most `wait` seconds for the first; fewer or none is normal.
 
         Shares `max_messages` fairly over its assignments. The end of a lease or delay wakes a waiting call.
-        Raises a `BackendError` when the receiver is of no further use: the core closes and reopens it.
+        After `ThrottledError`, `TimedOutError`, `UnavailableError` or `PermissionDeniedError` the core calls again,
+        later; after anything else the receiver is of no further use: the core closes and reopens it.
         """
         ...
 

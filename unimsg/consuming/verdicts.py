@@ -1,0 +1,219 @@
+"""Verdicts: what becomes of a delivery after its handler, or instead of it.
+
+Law: applies what the retry policy decides; it waits for nothing but a dead letter's confirmation and the store.
+A success passes through `succeeded` only and pays for nothing else here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from unimsg.consuming import dead_letter
+from unimsg.consuming.delivery import DONE, DROPPED, HELD, SETTLING, Delivery, Trouble
+from unimsg.errors import DeadLetter, DecodeError, Defer, Fail, Outcome
+from unimsg.policies.retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from unimsg.consuming.loop import ConsumingLoop
+
+log = logging.getLogger("unimsg.consuming")
+
+AnyDelivery = Delivery[Any]
+REMEMBERED = 10_000
+"""Messages whose attempts this process remembers where nobody else does."""
+
+
+class Verdicts:
+    """Applies verdicts for one consuming loop."""
+
+    __slots__ = ("_executions", "_home", "_policy", "_target")
+
+    def __init__(self, home: ConsumingLoop, policy: RetryPolicy, target: str | None) -> None:
+        self._home = home
+        self._policy = policy
+        self._target = target
+        self._executions: dict[str, int] = {}
+
+    def attempts(self, message_id: str | None) -> int:
+        """Return the executions that this process remembers of a message that the broker gave again."""
+        return self._executions.get(message_id, 0) if self._executions and message_id is not None else 0
+
+    # ------------------------------------------------------------ success
+
+    def succeeded(self, delivery: AnyDelivery) -> None:
+        """Effect done: complete the claim if there is one, then ack."""
+        if delivery._state >= SETTLING:
+            return
+        home = self._home
+        if home.claims is not None and delivery.fencing_token:
+            home.claims.complete(delivery)
+        else:
+            self._ack(delivery)
+
+    def _ack(self, delivery: AnyDelivery) -> None:
+        if self._executions and delivery.attempt > 1 and delivery.id is not None:
+            self._executions.pop(delivery.id, None)
+        link = delivery._link
+        if link is not None:
+            link.settler.ack(delivery)
+
+    def skipped(self, delivery: AnyDelivery) -> None:
+        """A duplicate of what is done: acked and counted, the handler does not run."""
+        self._home.counters.duplicates += 1
+        self._ack(delivery)
+
+    # ------------------------------------------------------------ failure
+
+    async def failed(self, delivery: AnyDelivery, error: BaseException) -> None:
+        """The handler raised: retry, defer or dead-letter, as the policy says."""
+        if delivery._state >= SETTLING:
+            return
+        home = self._home
+        verdict = self._policy.verdict(error, delivery.attempt)
+        if verdict.action == "defer":
+            await self._release_claim(delivery, "returned")
+            self.defer(delivery, verdict.delay)
+            return
+        self._note(delivery, error, verdict.reason)
+        if not isinstance(error, (DeadLetter, DecodeError)) and verdict.action == "retry":
+            home.breaker_record(ok=False)
+        if verdict.action == "dead_letter":
+            await self.bury(delivery, verdict.reason)
+        elif home.may_retry():
+            await self._release_claim(delivery, "failed")
+            self._retry(delivery, verdict.delay)
+        else:
+            await self._release_claim(delivery, "returned")
+            self.defer(delivery, verdict.delay)
+
+    def _note(self, delivery: AnyDelivery, error: BaseException, reason: str) -> None:
+        now = time.time()
+        trouble = delivery._trouble
+        if trouble is None:
+            delivery._trouble = trouble = Trouble(now)
+        trouble.last = now
+        trouble.error_type = type(error).__name__
+        trouble.error = str(error) or reason
+        if isinstance(error, Outcome):
+            log.info("%s failed attempt %d: %s", self._home.describe(delivery), delivery.attempt, reason)
+        else:
+            log.error("%s failed attempt %d", self._home.describe(delivery), delivery.attempt, exc_info=error)
+
+    def _retry(self, delivery: AnyDelivery, delay: float) -> None:
+        if delivery._state >= SETTLING:  # lost while its claim was released
+            return
+        limits = self._home.limits
+        if (
+            delivery._lane is not None
+            or limits.retry == "core"
+            or not limits.min_delay <= delay <= limits.max_delay
+            or self._home.until_idle
+        ):
+            delivery.attempt += 1
+            self._home.counters.failed += 1
+            self._home.counters.received += 1
+            self._home.hold(delivery, delay)
+            return
+        if delivery.id is not None and delivery._received.attempts is None:
+            if len(self._executions) >= REMEMBERED:
+                del self._executions[next(iter(self._executions))]
+            self._executions[delivery.id] = delivery.attempt
+        if delivery._link is not None:
+            delivery._link.settler.settle(delivery, "retry", "failed", delay)
+
+    def defer(self, delivery: AnyDelivery, delay: float) -> None:
+        """Put it off without counting: at the broker where that is free, else in memory under its lease."""
+        if delivery._state >= SETTLING:
+            return
+        limits = self._home.limits
+        if delivery._lane is not None or limits.defer == "core" or delay > limits.max_delay:
+            self._home.counters.deferred += 1
+            self._home.counters.received += 1
+            self._home.hold(delivery, delay)
+        elif delivery._link is not None:
+            delivery._link.settler.settle(delivery, "release", "deferred", delay)
+
+    # ------------------------------------------------------------ the end of the road
+
+    async def bury(self, delivery: AnyDelivery, reason: str) -> None:
+        """Dead-letter it: confirmed first, then the claim is closed, then the original is acked.
+
+        Without a destination for that, or while it cannot be written, the original stays and is retried for ever at
+        the longest delay; `health` turns red. Nothing is dropped.
+        """
+        home = self._home
+        if delivery._trouble is None:
+            delivery._trouble = Trouble(time.time())
+        delay = self._policy.max
+        if self._target is None:
+            home.redden("no dead letter destination", f"a message is exhausted ({reason}) and there is no dead_letter=")
+            await self._release_claim(delivery, "failed")
+            self._wait_for_ever(delivery, delay)
+            return
+        delivery._trouble.doomed = reason
+        try:
+            letter = dead_letter.compose(delivery, reason, backend=home.backend, handler=home.handler_name)
+            await home.services.dead_letter(self._target, letter)
+        except asyncio.CancelledError:
+            await asyncio.shield(self._release_claim(delivery, "returned"))
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the original stays
+            log.warning("%s could not be dead-lettered: %s", home.describe(delivery), error)
+            home.redden("dead letter", f"dead letters cannot be written: {error}")
+            home.trip()
+            await self._release_claim(delivery, "returned")
+            self._wait_for_ever(delivery, min(delay, 5.0))
+            return
+        home.green("dead letter")
+        log.warning("%s was dead-lettered to %r: %s", home.describe(delivery), self._target, reason)
+        await self._release_claim(delivery, "dead")
+        if delivery._state < SETTLING and delivery._link is not None:
+            if delivery.id is not None:
+                self._executions.pop(delivery.id, None)
+            delivery._link.settler.settle(delivery, "ack", "dead_lettered")
+
+    def _wait_for_ever(self, delivery: AnyDelivery, delay: float) -> None:
+        if delivery._state >= SETTLING:
+            return
+        delivery.attempt += 1
+        self._home.counters.failed += 1
+        self._home.counters.received += 1
+        self._home.hold(delivery, delay)
+
+    async def _release_claim(self, delivery: AnyDelivery, outcome: Any) -> None:  # noqa: ANN401 - guard's Literal
+        claims = self._home.claims
+        if claims is not None and delivery.fencing_token:
+            await claims.release(delivery, outcome)
+
+    # ------------------------------------------------------------ stop, and verbs called by hand
+
+    async def give_back(self, delivery: AnyDelivery) -> None:
+        """Cancelled by stop: nothing is counted, it comes again."""
+        if delivery._state >= SETTLING:
+            return
+        await asyncio.shield(self._release_claim(delivery, "returned"))
+        self._home.release(delivery)
+
+    async def apply(self, delivery: AnyDelivery) -> None:
+        """Apply the verb that a handler called before it returned."""
+        if delivery._verb is None or delivery._state in (DONE, DROPPED, HELD):
+            return
+        verb, value = delivery._verb
+        delivery._verb = None
+        if verb == "ack":
+            self.succeeded(delivery)
+        elif verb == "fail":
+            error, delay = value
+            if delay is not None:
+                await self.failed(delivery, Fail(str(error or "failed by the handler"), delay=delay))
+            else:
+                await self.failed(delivery, error or Fail("failed by the handler"))
+        elif verb == "defer":
+            await self.failed(delivery, Defer(value))
+        elif verb == "dead_letter":
+            await self.failed(delivery, DeadLetter(value))
+        elif verb == "give_back":
+            await self.give_back(delivery)
