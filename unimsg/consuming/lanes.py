@@ -148,6 +148,11 @@ class Lanes:
         self.waiting -= len(removed)
         return removed
 
+    def waiting_in(self, key: Hashable) -> int:
+        """How many wait in one lane."""
+        lane = self._lanes.get(key)
+        return len(lane.queue) if lane is not None else 0
+
     def __iter__(self) -> Iterator[AnyDelivery]:
         """All waiting deliveries."""
         for entry in self._ready:

@@ -1,0 +1,159 @@
+"""Intake: asks a receiver for more, as much as there is room for, for as long as its link lives.
+
+Law: one receiver; never a message of its own opinion. A long poll that is not safe to cancel is never cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from unimsg.errors import BackendError, PermissionDeniedError, ThrottledError, TimedOutError, UnavailableError
+from unimsg.policies.backoff import Backoff
+
+if TYPE_CHECKING:
+    from unimsg.consuming.link import Link
+    from unimsg.consuming.loop import ConsumingLoop
+
+STAYS = (ThrottledError, TimedOutError, UnavailableError, PermissionDeniedError)
+"""Errors after which the same receiver is asked again."""
+
+
+class Intake:
+    """The pumps of one link: one, and more while answers come full and the backend gains by it."""
+
+    def __init__(self, home: ConsumingLoop, link: Link) -> None:
+        self._home = home
+        self._link = link
+        self._receiver = link.receiver
+        self._limits = link.receiver.limits
+        self._loop = asyncio.get_running_loop()
+        self._asked = 0
+        self._extra: set[asyncio.Task[None]] = set()
+        self._gate: set[asyncio.Future[None]] = set()
+        self._stopping = False
+        self._task: asyncio.Task[None] | None = None
+        self.last_poll = self._loop.time()
+
+    def start(self, failed: asyncio.Future[None]) -> None:
+        """Start the first pump; `failed` gets the error that ends the link."""
+        self._failed = failed
+        name = f"unimsg.intake[{self._home.settings.destination}]"
+        self._task = asyncio.create_task(self._pump(first=True), name=name)
+
+    def open_gate(self) -> None:
+        """There may be room again."""
+        for future in self._gate:
+            if not future.done():
+                future.set_result(None)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a pump waits for room."""
+        return bool(self._gate)
+
+    async def stop(self) -> None:
+        """Ask for nothing more; return when the last poll has ended, its late arrivals handed over."""
+        self._stopping = True
+        self.open_gate()
+        tasks = [task for task in (self._task, *self._extra) if task is not None]
+        if self._limits.cancel_safe:
+            for task in tasks:
+                task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def abort(self) -> None:
+        """Stop without manners: the receiver is gone."""
+        self._stopping = True
+        tasks = [task for task in (self._task, *self._extra) if task is not None and task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # ------------------------------------------------------------ pumping
+
+    async def _pump(self, *, first: bool) -> None:
+        backoff = Backoff(initial=0.1, max=30.0)
+        while not self._stopping:
+            room = await self._room()
+            if self._stopping:
+                return
+            try:
+                full = await self._receive(room)
+            except STAYS as error:
+                self._home.unhealthy_intake(error)
+                pause = max(backoff.next(), error.retry_after or 0.0)
+                await self._sleep(pause)
+                continue
+            except Exception as error:  # noqa: BLE001 - whatever it is, this receiver is of no further use
+                if not self._failed.done():
+                    self._failed.set_exception(self._translated(error))
+                return
+            backoff.reset()
+            if full:
+                self._grow()
+            elif not first:
+                return
+
+    def _translated(self, error: Exception) -> Exception:
+        if isinstance(error, BackendError):
+            return error
+        return self._home.services.translate(error) or error
+
+    async def _receive(self, room: int) -> bool:
+        limits, home = self._limits, self._home
+        count = min(room, limits.max_messages)
+        wait = 0.0 if not room else limits.idle if home.until_idle else limits.wait
+        self._asked += count
+        try:
+            batch = await self._receiver.receive_batch(count, wait)
+        finally:
+            self._asked -= count
+        self.last_poll = self._loop.time()
+        home.green("intake")
+        if batch:
+            home.accept(self._link, batch)
+        elif room and home.until_idle:
+            await home.idle_poll()
+        return bool(count) and len(batch) == limits.max_messages
+
+    def _grow(self) -> None:
+        if 1 + len(self._extra) < self._limits.in_flight and self._home.room(self._asked) > 0:
+            name = f"unimsg.intake[{self._home.settings.destination}][{len(self._extra) + 1}]"
+            task = asyncio.create_task(self._pump(first=False), name=name)
+            self._extra.add(task)
+            task.add_done_callback(self._extra.discard)
+
+    async def _room(self) -> int:
+        """Wait until something may be asked for; 0 means: poll for the sake of the membership only."""
+        while True:
+            room = self._home.room(self._asked)
+            if room > 0 or self._stopping:
+                return room
+            future = self._loop.create_future()
+            self._gate.add(future)
+            try:
+                async with asyncio.timeout(self._limits.poll_every):
+                    await future
+            except TimeoutError:
+                return 0
+            finally:
+                self._gate.discard(future)
+
+    async def _sleep(self, pause: float) -> None:
+        """Sleep, but wake when stopped."""
+        future = self._loop.create_future()
+        self._gate.add(future)
+        try:
+            async with asyncio.timeout(pause):
+                while not self._stopping:
+                    await asyncio.shield(future)
+                    if not self._stopping:
+                        self._gate.discard(future)
+                        future = self._loop.create_future()
+                        self._gate.add(future)
+        except TimeoutError:
+            pass
+        finally:
+            self._gate.discard(future)

@@ -1,0 +1,447 @@
+"""The consuming loop: receive -> lease -> lane -> handler -> verdict -> settle, and the way back when it stops.
+
+Law: the parts are wired here and nowhere else; each does one thing and knows the loop, not the others. Everything
+that is policy is the portable layer's, everything that is I/O is the receiver's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from unimsg.capabilities import Capabilities
+from unimsg.consuming.claims import Claims
+from unimsg.consuming.counters import Counters
+from unimsg.consuming.delivery import DONE, DROPPED, HELD, RUNNING, SETTLING, WAITING, Delivery
+from unimsg.consuming.guard import Guard
+from unimsg.consuming.health import LoopHealth
+from unimsg.consuming.held import Held
+from unimsg.consuming.lanes import Lanes
+from unimsg.consuming.limiter import Limiter
+from unimsg.consuming.link import Link
+from unimsg.consuming.prefetch import BYTES, Prefetch
+from unimsg.consuming.settings import Settings
+from unimsg.consuming.verdicts import Verdicts
+from unimsg.consuming.workers import Workers
+from unimsg.errors import AssignmentLostError, Error, LeaseLostError, SettleError
+from unimsg.message import Receipt, WireMessage
+from unimsg.policies.breaker import Breaker
+from unimsg.policies.budget import Budget
+from unimsg.spi import Events, Received, Receiver, ReceiveLimits
+
+log = logging.getLogger("unimsg.consuming")
+
+AnyDelivery = Delivery[Any]
+NO_LIMIT = 1 << 62
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """What the client hands in."""
+
+    backend: str
+    open_receiver: Callable[[Events], Awaitable[Receiver]]
+    capabilities: Callable[[], Capabilities]
+    translate: Callable[[Exception], Error | None]
+    dead_letter: Callable[[str, WireMessage], Awaitable[object]]
+    publish: Callable[[str, Any, Mapping[str, Any]], Awaitable[Receipt]]
+
+
+class ConsumingLoop:
+    """One handler (or iterator) on one destination and group, over any number of links."""
+
+    def __init__(
+        self,
+        services: Services,
+        settings: Settings,
+        *,
+        handler: Callable[[Any], Awaitable[None]] | None,
+        handler_name: str = "",
+        guard: Guard | None = None,
+        state: Any = None,  # noqa: ANN401 - whatever the program's lifespan yielded
+        until_idle: bool = False,
+    ) -> None:
+        self.services = services
+        self.settings = settings
+        self.destination = settings.destination
+        self.group = settings.group
+        self.backend = services.backend
+        self.handler_name = handler_name
+        self.state = state
+        self.until_idle = until_idle
+        self.capabilities = services.capabilities()
+        self.clock = asyncio.get_running_loop().time
+        self.counters = Counters()
+        self.health = LoopHealth(settings.destination, settings.group)
+        self.lanes = Lanes()
+        self.held = Held(self._due)
+        self.live: set[AnyDelivery] = set()
+        self.watchers: list[asyncio.Future[None]] = []
+        self.limiter = Limiter(settings.rate) if settings.rate else None
+        self.breaker, self.budget = Breaker(), Budget()
+        self.verdicts = Verdicts(self, settings.retry, settings.dead_letter)
+        self.claims = Claims(self, guard) if guard is not None else None
+        most = settings.retry.max_deliveries
+        self.most_deliveries = NO_LIMIT if guard is not None or most is None else most
+        self.lane_limit = max(1, settings.prefetch // 4)
+        lease = self.capabilities.lease
+        self.prefetch = Prefetch(
+            messages=settings.prefetch,
+            size=BYTES,
+            workers=max(settings.concurrency, settings.batch or 1),
+            lease=lease.seconds if lease else None,
+        )
+        self.link: Link | None = None
+        self.limits = ReceiveLimits(max_messages=1)
+        self.paused = False
+        self.stopping = False
+        self.idle = asyncio.Event()
+        self._bytes = 0
+        self._sequence = 0
+        self._late: list[AnyDelivery] = []
+        self._lane_of = _lane_of(settings.order or self.capabilities.ordering)
+        self.workers: Workers | None = None
+        if handler is not None:
+            self.workers = Workers(self, handler, self.claims or self.lanes)
+
+    # ------------------------------------------------------------ in
+
+    async def open_link(self) -> Link:
+        """Open a receiver: one attempt."""
+        link = Link(self)
+        receiver = await self.services.open_receiver(link)
+        link.attach(receiver)
+        self.limits = receiver.limits
+        self.link = link
+        return link
+
+    def accept(self, link: Link, batch: Sequence[Received]) -> None:
+        """What came: into hand, above the watermark, into its lane."""
+        self.counters.received += len(batch)
+        cumulative = link.settler.cumulative
+        remembered, lane_of, put = self.verdicts.attempts, self._lane_of, self.lanes.put
+        for received in batch:
+            attempts = received.attempts
+            if attempts is None:
+                attempts = remembered(received.message.id)
+            self._sequence += 1
+            delivery: AnyDelivery = Delivery(received, self, link, attempts + 1, self._sequence)
+            self.live.add(delivery)
+            self._bytes += delivery._size
+            if cumulative and received.assignment is not None:
+                link.track(delivery, received.assignment)
+            if self.stopping or not link.open:
+                self._late.append(delivery)
+                continue
+            lane = lane_of(received)
+            if put(delivery, lane) > self.lane_limit and received.assignment is not None:
+                link.pause(received.assignment, lane)
+        self.prefetch.measure(self.counters.settled, self.clock())
+        self.wake()
+
+    def wake(self) -> None:
+        """Whoever can start should: claims first where there are any, else workers, else an iterator."""
+        if self.claims is not None:
+            self.claims.wake()
+        elif self.workers is not None:
+            if not self.paused:
+                self.workers.wake(self.lanes.ready)
+        if self.watchers:
+            self.moved()
+
+    def room(self, asked: int) -> int:
+        """How many more may be asked for, when `asked` are on their way."""
+        if self.paused or self.stopping or not self.breaker.allows(self.clock()):
+            return 0
+        if self.claims is not None and self.claims.store_down:
+            return 0
+        if self.link is not None and self.link.blocked:
+            return 0
+        return self.prefetch.room(len(self.live) + asked, self._bytes)
+
+    def take_more(self, delivery: AnyDelivery) -> AnyDelivery | None:
+        """The next of the same lane, for a batch handler; claimed deliveries come one by one."""
+        return self.lanes.take_more(delivery) if self.claims is None else None
+
+    # ------------------------------------------------------------ out: the settler's ledger
+
+    def finished(self, deliveries: Sequence[AnyDelivery], outcome: str, /) -> None:
+        """These have their outcome."""
+        for delivery in deliveries:
+            delivery._state = DONE
+            self._bytes -= delivery._size
+        self.live.difference_update(deliveries)
+        self.counters.add(outcome, len(deliveries))
+        if outcome == "acked":
+            self.budget.success(self.clock(), len(deliveries))
+            self.breaker.record(ok=True, now=self.clock(), count=len(deliveries))
+        self._freed()
+
+    def lost(self, deliveries: Sequence[AnyDelivery], error: BaseException, /) -> None:
+        """These are gone without a verdict: never acked, and cancelled where they run."""
+        gone = [d for d in deliveries if d in self.live]
+        if self.limits.lease_covers_lane and isinstance(error, LeaseLostError):
+            gone = self._with_their_lanes(gone)
+        if not gone:
+            return
+        if not isinstance(error, AssignmentLostError):
+            log.warning("%s: %d deliveries lost: %s", self.destination, len(gone), error)
+        states = {delivery: delivery._state for delivery in gone}
+        for delivery in gone:
+            delivery._state = DROPPED
+            self._bytes -= delivery._size
+        self.live.difference_update(gone)
+        self.counters.lost += len(gone)
+        self._leave_lanes(states)
+        if self.workers is not None:
+            self.workers.cancel(states.__contains__, "lost")
+        self._freed()
+
+    def _with_their_lanes(self, gone: list[AnyDelivery]) -> list[AnyDelivery]:
+        lanes = {d._lane for d in gone if d._lane is not None}
+        also = [d for d in self.live if d._lane in lanes and d not in gone and d._state in (WAITING, HELD)]
+        self.drop_waiting(set(also).__contains__)
+        return gone
+
+    def _leave_lanes(self, states: Mapping[AnyDelivery, int]) -> None:
+        if any(state == WAITING for state in states.values()):
+            self.lanes.remove(states.__contains__)
+        for delivery, state in states.items():
+            if state == HELD:
+                self.lanes.forget_held(delivery)
+            elif state == RUNNING and delivery._slot is None:  # an iterator's: nobody else will say that it is over
+                self.lanes.done(delivery)
+
+    def _freed(self) -> None:
+        link = self.link
+        if link is not None:
+            if link.paused:
+                link.reconsider()
+            if link.intake.waiting and self._worth_asking():
+                link.intake.open_gate()
+        if self.watchers:
+            self.moved()
+
+    def _worth_asking(self) -> bool:
+        """Ask when a good batch has room, or at once when nobody has work."""
+        room = self.room(0)
+        return room > 0 and (not self.lanes.ready or room * 2 >= min(self.limits.max_messages, self.prefetch.target))
+
+    # ------------------------------------------------------------ waiting in memory
+
+    def hold(self, delivery: AnyDelivery, delay: float) -> None:
+        """Keep a delivery until it is due; its lane waits with it."""
+        self.lanes.hold(delivery)
+        delivery.fencing_token = 0
+        delivery._slot = None
+        self.held.hold(delivery, delay)
+
+    def _due(self, delivery: AnyDelivery) -> None:
+        delivery._state = WAITING
+        delivery._verb = None
+        self.lanes.put_back(delivery)
+        self.wake()
+
+    def release(self, delivery: AnyDelivery) -> None:
+        """Hand one back without counting; a log never took it, so there it is only dropped."""
+        link = delivery._link
+        if link is not None and link.open and self.limits.release == "settle":
+            link.settler.settle(delivery, "release", "released")
+        else:
+            self.forget((delivery,))
+
+    def forget(self, deliveries: Sequence[AnyDelivery]) -> None:
+        """These go back by themselves: the service never lost them."""
+        for delivery in deliveries:
+            delivery._state = DROPPED
+            self._bytes -= delivery._size
+        self.live.difference_update(deliveries)
+        self.counters.released += len(deliveries)
+        self._freed()
+
+    def drop_waiting(self, gone: Callable[[AnyDelivery], bool]) -> None:
+        """Hand back what has not started and is not held for good reason, lane by lane, in order."""
+        back = self.lanes.remove(gone)
+        if self.claims is not None:
+            back += self.claims.remove(gone)
+        held = self.held.remove(gone)
+        for delivery in held:
+            self.lanes.forget_held(delivery)
+        for delivery in sorted([*back, *held], key=lambda d: d._seq):
+            self.release(delivery)
+
+    # ------------------------------------------------------------ policies
+
+    def may_retry(self) -> bool:
+        """Take a retry from the budget."""
+        return self.budget.spend(self.clock())
+
+    def breaker_record(self, *, ok: bool) -> None:
+        """One execution succeeded or failed."""
+        self.breaker.record(ok=ok, now=self.clock())
+        self._guard_intake()
+
+    def trip(self) -> None:
+        """Take in nothing for a while."""
+        self.breaker.trip(self.clock())
+        self._guard_intake()
+
+    def _guard_intake(self) -> None:
+        now = self.clock()
+        if not self.breaker.allows(now) and "breaker" not in self.health.reasons:
+            self.redden("breaker", "too many failures: intake is paused, no attempt is burned by waiting")
+            asyncio.get_running_loop().call_later(self.breaker.open_for, self._half_open)
+
+    def _half_open(self) -> None:
+        self.green("breaker")
+        if self.link is not None:
+            self.link.intake.open_gate()
+
+    def undecodable(self) -> None:
+        """One more body did not fit: more than half of the last hundred stops the intake for a while."""
+        self.counters.undecodable += 1
+        if self.counters.undecodable % 50 == 0:
+            window = self.counters.received - getattr(self, "_window", 0)
+            self._window = self.counters.received
+            if window <= 100:
+                self.redden("decode", "more than half of the last 100 messages cannot be decoded: is this the codec?")
+                self.trip()
+
+    def condemned(self, delivery: AnyDelivery) -> str | None:
+        """Why a delivery must not run any more; None: it may."""
+        trouble = delivery._trouble
+        if trouble is not None and trouble.doomed:
+            return trouble.doomed
+        received = delivery._received
+        if received.attempts is None and received.deliveries > self.most_deliveries:
+            return f"delivered {received.deliveries} times, at most {self.most_deliveries} are allowed"
+        return None
+
+    # ------------------------------------------------------------ health and logs
+
+    def redden(self, part: str, reason: str) -> None:
+        """Say what is wrong, once."""
+        if part not in self.health.reasons:
+            log.warning("%s: %s", self.destination, reason)
+        self.health.reasons[part] = reason
+
+    def green(self, part: str) -> None:
+        """It is well again."""
+        if self.health.reasons:
+            self.health.reasons.pop(part, None)
+
+    def unhealthy_intake(self, error: Error) -> None:
+        """The service did not answer a receive."""
+        self.redden("intake", str(error))
+
+    def describe(self, delivery: AnyDelivery) -> str:
+        """Name a delivery in a log line, without its body."""
+        where = f" at {delivery.position}" if delivery.position else ""
+        return f"{self.destination!r} message {delivery.id}{where}"
+
+    def log_after_verdict(self, delivery: AnyDelivery, error: Exception) -> None:
+        """A handler settled by hand and raised afterwards: the verdict stands."""
+        log.error("%s raised after it was settled by hand", self.describe(delivery), exc_info=error)
+
+    # ------------------------------------------------------------ waiting for others
+
+    def moved(self) -> None:
+        """Something ended or came: whoever watches should look."""
+        watchers, self.watchers = self.watchers, []
+        for future in watchers:
+            if not future.done():
+                future.set_result(None)
+
+    async def change(self) -> None:
+        """Return at the next move."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.watchers.append(future)
+        await future
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Return when the condition holds."""
+        while not condition():
+            await self.change()
+
+    async def flush(self, link: Link) -> None:
+        """Return when every verdict given so far is settled."""
+        if self.claims is not None:
+            await self.claims.flush()
+        await link.settler.flush()
+
+    def rested(self) -> None:
+        """All workers rest: nothing will fill the settler's batch, so send it."""
+        if self.link is not None and not self.lanes.ready:
+            if self.claims is not None:
+                self.claims.kick()
+            self.link.settler.kick()
+
+    async def idle_poll(self) -> None:
+        """A receive came back empty while `run_until_idle` looks for the end."""
+        if not self.live:
+            self.idle.set()
+            self.stopping = True
+        else:
+            await self.change()
+
+    # ------------------------------------------------------------ verbs called by hand
+
+    async def ack(self, delivery: AnyDelivery, /) -> None:
+        """See `Delivery.ack`."""
+        await self._by_hand(delivery, "ack", None)
+
+    async def fail(self, delivery: AnyDelivery, error: BaseException | None, delay: float | None, /) -> None:
+        """See `Delivery.fail`."""
+        await self._by_hand(delivery, "fail", (error, delay))
+
+    async def defer(self, delivery: AnyDelivery, delay: float, /) -> None:
+        """See `Delivery.defer`."""
+        await self._by_hand(delivery, "defer", delay)
+
+    async def dead_letter(self, delivery: AnyDelivery, reason: str, /) -> None:
+        """See `Delivery.dead_letter`."""
+        await self._by_hand(delivery, "dead_letter", reason)
+
+    async def give_back(self, delivery: AnyDelivery, /) -> None:
+        """The block around a delivery was cancelled."""
+        await self._by_hand(delivery, "give_back", None)
+
+    async def publish(self, destination: str, body: Any, options: Mapping[str, Any], /) -> Receipt:  # noqa: ANN401
+        """See `Delivery.publish`."""
+        return await self.services.publish(destination, body, options)
+
+    async def _by_hand(self, delivery: AnyDelivery, verb: str, value: Any) -> None:  # noqa: ANN401 - by verb
+        if delivery._state == DROPPED:
+            assignment = delivery._received.assignment
+            if assignment is not None and not assignment.live:
+                raise AssignmentLostError("the assignment is gone: it will come again", destination=self.destination)
+            raise LeaseLostError("the lease is gone: it will come again", destination=self.destination)
+        if delivery._verb is not None or delivery._state != RUNNING:
+            if delivery._verb is not None and delivery._verb[0] == verb:
+                return
+            given = delivery._verb[0] if delivery._verb else "a verdict"
+            raise SettleError(f"{verb} after {given}: a delivery is settled once", destination=self.destination)
+        delivery._verb = (verb, value)
+        if delivery._slot is None or verb in ("ack", "dead_letter"):
+            again = delivery._verb
+            await self.verdicts.apply(delivery)
+            delivery._verb = again
+        if delivery._slot is None and delivery._state != HELD:
+            self.lanes.done(delivery)
+            self.wake()
+
+
+def _lane_of(order: str) -> Callable[[Received], Hashable]:
+    if order == "key":
+        return lambda received: received.lane
+    if order == "partition":
+        return lambda received: received.assignment or received.lane
+    if order == "total":
+        return lambda _received: True
+    return lambda _received: None
+
+
+__all__ = ["SETTLING", "ConsumingLoop", "Services"]
