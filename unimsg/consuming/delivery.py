@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 from unimsg.message import Message, Position, Receipt, WireMessage
 
@@ -26,6 +26,9 @@ WAITING, RUNNING, HELD, SETTLING, DONE, DROPPED = range(6)
 """In a lane; in a handler; due later; a verdict was given; settled; gone without a verdict (it will come again)."""
 
 
+Verb: TypeAlias = Literal["ack", "fail", "defer", "dead_letter", "give_back"]
+
+
 class Home(Protocol):
     """What a delivery asks of the loop that made it."""
 
@@ -33,11 +36,7 @@ class Home(Protocol):
     group: str | None
     state: Any
 
-    async def ack(self, delivery: Delivery[Any], /) -> None: ...
-    async def fail(self, delivery: Delivery[Any], error: BaseException | None, delay: float | None, /) -> None: ...
-    async def defer(self, delivery: Delivery[Any], delay: float, /) -> None: ...
-    async def dead_letter(self, delivery: Delivery[Any], reason: str, /) -> None: ...
-    async def give_back(self, delivery: Delivery[Any], /) -> None: ...
+    async def by_hand(self, delivery: Delivery[Any], verb: Verb, value: Any, /) -> None: ...  # noqa: ANN401 - by verb
     async def publish(self, destination: str, body: Any, options: Mapping[str, Any], /) -> Receipt: ...  # noqa: ANN401
 
 
@@ -77,6 +76,7 @@ class Delivery(Generic[T]):
         "_loop",
         "_received",
         "_seq",
+        "_since",
         "_size",
         "_slot",
         "_state",
@@ -94,6 +94,7 @@ class Delivery(Generic[T]):
         self._loop = loop
         self._link = link
         self._seq = seq
+        self._since = 0.0
         self._state = WAITING
         self._lane: Lane | None = None
         self._slot: Any = None
@@ -174,7 +175,7 @@ class Delivery(Generic[T]):
             AssignmentLostError: the partition, shard or channel is gone.
             SettleError: another verdict was given before.
         """
-        await self._loop.ack(self)
+        await self._loop.by_hand(self, "ack", None)
 
     async def fail(self, *, delay: Duration | None = None) -> None:
         """Settle as failed: it counts as an attempt and comes again after `delay`, or is dead-lettered.
@@ -185,7 +186,7 @@ class Delivery(Generic[T]):
         Raises:
             LeaseLostError, AssignmentLostError, SettleError: as `ack`.
         """
-        await self._loop.fail(self, None, _seconds(delay))
+        await self._loop.by_hand(self, "fail", (None, _seconds(delay)))
 
     async def defer(self, delay: Duration = 0.0) -> None:
         """Put it off: it comes again after `delay`, and that does not count as an attempt.
@@ -193,7 +194,7 @@ class Delivery(Generic[T]):
         Raises:
             LeaseLostError, AssignmentLostError, SettleError: as `ack`.
         """
-        await self._loop.defer(self, _seconds(delay) or 0.0)
+        await self._loop.by_hand(self, "defer", _seconds(delay) or 0.0)
 
     async def dead_letter(self, reason: str) -> None:
         """Put it aside for good; returns when the dead letter is confirmed.
@@ -206,7 +207,7 @@ class Delivery(Generic[T]):
         Raises:
             LeaseLostError, AssignmentLostError, SettleError: as `ack`.
         """
-        await self._loop.dead_letter(self, reason)
+        await self._loop.by_hand(self, "dead_letter", reason)
 
     async def publish(self, destination: str, body: Any, **options: Any) -> Receipt:  # noqa: ANN401 - any body
         """Publish with the client that consumes; see `Client.publish` for the options, ends and errors.
@@ -224,12 +225,12 @@ class Delivery(Generic[T]):
         if self._state in (SETTLING, DONE):
             return
         if error is None:
-            await self._loop.ack(self)
+            await self._loop.by_hand(self, "ack", None)
         elif isinstance(error, Exception):
             if self._state != DROPPED:
-                await self._loop.fail(self, error, None)
+                await self._loop.by_hand(self, "fail", (error, None))
         else:
-            await self._loop.give_back(self)
+            await self._loop.by_hand(self, "give_back", None)
 
 
 class Handler(Protocol[T_contra]):

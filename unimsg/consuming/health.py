@@ -5,7 +5,14 @@ Law: facts and reasons; who asks decides what they mean.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from dataclasses import dataclass, field
+
+log = logging.getLogger("unimsg.consuming")
+
+REPEAT = 60.0
+"""Seconds after which the same trouble is logged again."""
 
 
 @dataclass(slots=True)
@@ -36,3 +43,18 @@ class LoopHealth:
     lag: int | None = None
     assignments: set[str] = field(default_factory=set)
     counters: dict[str, int] = field(default_factory=dict)
+
+    _logged: dict[str, float] = field(default_factory=dict, repr=False)
+
+    def redden(self, part: str, reason: str) -> None:
+        """Say what is wrong with a part; logged at once, then once a minute while it lasts."""
+        self.reasons[part] = reason
+        now = asyncio.get_running_loop().time()
+        if now - self._logged.get(part, -REPEAT) >= REPEAT:
+            self._logged[part] = now
+            log.warning("%r: %s", self.destination, reason)
+
+    def green(self, part: str) -> None:
+        """The part is well again."""
+        if self.reasons and self.reasons.pop(part, None) is not None:
+            self._logged.pop(part, None)

@@ -47,6 +47,10 @@ class Held:
         self._arm()
         return out
 
+    def beyond(self, when: float) -> set[AnyDelivery]:
+        """Return those that are due after `when`."""
+        return {delivery for due, _, delivery in self._heap if due > when}
+
     def close(self) -> None:
         """Forget the timer."""
         if self._timer is not None:

@@ -82,7 +82,7 @@ class Intake:
             try:
                 full = await self._receive(room)
             except STAYS as error:
-                self._home.unhealthy_intake(error)
+                self._home.health.redden("intake", str(error))
                 pause = max(backoff.next(), error.retry_after or 0.0)
                 await self._sleep(pause)
                 continue
@@ -111,7 +111,7 @@ class Intake:
         finally:
             self._asked -= count
         self.last_poll = self._loop.time()
-        home.green("intake")
+        home.health.green("intake")
         if batch:
             home.accept(self._link, batch)
         elif room and home.until_idle:

@@ -12,10 +12,11 @@ from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from unimsg.capabilities import Capabilities
+from unimsg.capabilities import Capabilities, check
+from unimsg.consuming.brakes import Brakes
 from unimsg.consuming.claims import Claims
 from unimsg.consuming.counters import Counters
-from unimsg.consuming.delivery import DONE, DROPPED, HELD, RUNNING, SETTLING, WAITING, Delivery
+from unimsg.consuming.delivery import DONE, DROPPED, HELD, RUNNING, WAITING, Delivery, Verb
 from unimsg.consuming.guard import Guard
 from unimsg.consuming.health import LoopHealth
 from unimsg.consuming.held import Held
@@ -26,10 +27,8 @@ from unimsg.consuming.prefetch import BYTES, Prefetch
 from unimsg.consuming.settings import Settings
 from unimsg.consuming.verdicts import Verdicts
 from unimsg.consuming.workers import Workers
-from unimsg.errors import AssignmentLostError, Error, LeaseLostError, SettleError
+from unimsg.errors import AssignmentLostError, Error, LeaseLostError
 from unimsg.message import Receipt, WireMessage
-from unimsg.policies.breaker import Breaker
-from unimsg.policies.budget import Budget
 from unimsg.spi import Events, Received, Receiver, ReceiveLimits
 
 log = logging.getLogger("unimsg.consuming")
@@ -45,6 +44,7 @@ class Services:
     backend: str
     open_receiver: Callable[[Events], Awaitable[Receiver]]
     capabilities: Callable[[], Capabilities]
+    others: Callable[[], Mapping[str, Capabilities]]
     translate: Callable[[Exception], Error | None]
     dead_letter: Callable[[str, WireMessage], Awaitable[object]]
     publish: Callable[[str, Any, Mapping[str, Any]], Awaitable[Receipt]]
@@ -81,7 +81,7 @@ class ConsumingLoop:
         self.live: set[AnyDelivery] = set()
         self.watchers: list[asyncio.Future[None]] = []
         self.limiter = Limiter(settings.rate) if settings.rate else None
-        self.breaker, self.budget = Breaker(), Budget()
+        self.brakes = Brakes(self.health, self.reopen_intake)
         self.verdicts = Verdicts(self, settings.retry, settings.dead_letter)
         self.claims = Claims(self, guard) if guard is not None else None
         most = settings.retry.max_deliveries
@@ -101,7 +101,8 @@ class ConsumingLoop:
         self.idle = asyncio.Event()
         self._bytes = 0
         self._sequence = 0
-        self._late: list[AnyDelivery] = []
+        self.late: list[AnyDelivery] = []
+        """What arrived, or had not started, when the loop was told to stop."""
         self._lane_of = _lane_of(settings.order or self.capabilities.ordering)
         self.workers: Workers | None = None
         if handler is not None:
@@ -110,9 +111,22 @@ class ConsumingLoop:
     # ------------------------------------------------------------ in
 
     async def open_link(self) -> Link:
-        """Open a receiver: one attempt."""
-        link = Link(self)
-        receiver = await self.services.open_receiver(link)
+        """Open a receiver: one attempt; refused when the capabilities in effect fall short."""
+        link, settings, services = Link(self), self.settings, self.services
+        receiver = await services.open_receiver(link)
+        self.capabilities = services.capabilities()
+        try:
+            check(
+                settings.needs,
+                self.capabilities,
+                backend=self.backend,
+                destination=self.destination,
+                others=services.others,
+            )
+        except Error:
+            await receiver.aclose(abort=True)
+            raise
+        self._lane_of = _lane_of(settings.order or self.capabilities.ordering)
         link.attach(receiver)
         self.limits = receiver.limits
         self.link = link
@@ -121,6 +135,7 @@ class ConsumingLoop:
     def accept(self, link: Link, batch: Sequence[Received]) -> None:
         """What came: into hand, above the watermark, into its lane."""
         self.counters.received += len(batch)
+        now = self.clock()
         cumulative = link.settler.cumulative
         remembered, lane_of, put = self.verdicts.attempts, self._lane_of, self.lanes.put
         for received in batch:
@@ -129,17 +144,18 @@ class ConsumingLoop:
                 attempts = remembered(received.message.id)
             self._sequence += 1
             delivery: AnyDelivery = Delivery(received, self, link, attempts + 1, self._sequence)
+            delivery._since = now
             self.live.add(delivery)
             self._bytes += delivery._size
             if cumulative and received.assignment is not None:
                 link.track(delivery, received.assignment)
             if self.stopping or not link.open:
-                self._late.append(delivery)
+                self.late.append(delivery)
                 continue
             lane = lane_of(received)
             if put(delivery, lane) > self.lane_limit and received.assignment is not None:
                 link.pause(received.assignment, lane)
-        self.prefetch.measure(self.counters.settled, self.clock())
+        self.prefetch.measure(self.counters.settled, now)
         self.wake()
 
     def wake(self) -> None:
@@ -152,9 +168,15 @@ class ConsumingLoop:
         if self.watchers:
             self.moved()
 
+    def wake_all(self) -> None:
+        """Something of importance changed: everybody looks."""
+        if self.workers is not None:
+            self.workers.wake(self.workers.idle)
+        self.moved()
+
     def room(self, asked: int) -> int:
         """How many more may be asked for, when `asked` are on their way."""
-        if self.paused or self.stopping or not self.breaker.allows(self.clock()):
+        if self.paused or self.stopping or not self.brakes.open:
             return 0
         if self.claims is not None and self.claims.store_down:
             return 0
@@ -169,15 +191,17 @@ class ConsumingLoop:
     # ------------------------------------------------------------ out: the settler's ledger
 
     def finished(self, deliveries: Sequence[AnyDelivery], outcome: str, /) -> None:
-        """These have their outcome."""
+        """These have their outcome; one that was lost while it was settled keeps that."""
+        count = 0
         for delivery in deliveries:
-            delivery._state = DONE
-            self._bytes -= delivery._size
+            if delivery._state != DROPPED:
+                delivery._state = DONE
+                self._bytes -= delivery._size
+                count += 1
         self.live.difference_update(deliveries)
-        self.counters.add(outcome, len(deliveries))
+        self.counters.add(outcome, count)
         if outcome == "acked":
-            self.budget.success(self.clock(), len(deliveries))
-            self.breaker.record(ok=True, now=self.clock(), count=len(deliveries))
+            self.brakes.succeeded(count)
         self._freed()
 
     def lost(self, deliveries: Sequence[AnyDelivery], error: BaseException, /) -> None:
@@ -209,6 +233,8 @@ class ConsumingLoop:
     def _leave_lanes(self, states: Mapping[AnyDelivery, int]) -> None:
         if any(state == WAITING for state in states.values()):
             self.lanes.remove(states.__contains__)
+            if self.claims is not None:
+                self.claims.remove(states.__contains__)
         for delivery, state in states.items():
             if state == HELD:
                 self.lanes.forget_held(delivery)
@@ -247,6 +273,9 @@ class ConsumingLoop:
 
     def release(self, delivery: AnyDelivery) -> None:
         """Hand one back without counting; a log never took it, so there it is only dropped."""
+        if self.stopping and delivery not in self.late:
+            self.late.append(delivery)  # after the last poll has ended: an open one would catch it again
+            return
         link = delivery._link
         if link is not None and link.open and self.limits.release == "settle":
             link.settler.settle(delivery, "release", "released")
@@ -264,51 +293,30 @@ class ConsumingLoop:
 
     def drop_waiting(self, gone: Callable[[AnyDelivery], bool]) -> None:
         """Hand back what has not started and is not held for good reason, lane by lane, in order."""
-        back = self.lanes.remove(gone)
+        for delivery in self.take_waiting(gone):
+            self.release(delivery)
+
+    def take_waiting(self, gone: Callable[[AnyDelivery], bool]) -> list[AnyDelivery]:
+        """Take out what has not started or waits for a retry, in the order in which it came."""
+        taken = self.lanes.remove(gone)
         if self.claims is not None:
-            back += self.claims.remove(gone)
+            taken += self.claims.remove(gone)
         held = self.held.remove(gone)
         for delivery in held:
             self.lanes.forget_held(delivery)
-        for delivery in sorted([*back, *held], key=lambda d: d._seq):
-            self.release(delivery)
+        return sorted([*taken, *held], key=lambda d: d._seq)
 
     # ------------------------------------------------------------ policies
 
-    def may_retry(self) -> bool:
-        """Take a retry from the budget."""
-        return self.budget.spend(self.clock())
-
-    def breaker_record(self, *, ok: bool) -> None:
-        """One execution succeeded or failed."""
-        self.breaker.record(ok=ok, now=self.clock())
-        self._guard_intake()
-
-    def trip(self) -> None:
-        """Take in nothing for a while."""
-        self.breaker.trip(self.clock())
-        self._guard_intake()
-
-    def _guard_intake(self) -> None:
-        now = self.clock()
-        if not self.breaker.allows(now) and "breaker" not in self.health.reasons:
-            self.redden("breaker", "too many failures: intake is paused, no attempt is burned by waiting")
-            asyncio.get_running_loop().call_later(self.breaker.open_for, self._half_open)
-
-    def _half_open(self) -> None:
-        self.green("breaker")
-        if self.link is not None:
+    def reopen_intake(self) -> None:
+        """There may be room again."""
+        if self.link is not None and self.link.open:
             self.link.intake.open_gate()
 
     def undecodable(self) -> None:
-        """One more body did not fit: more than half of the last hundred stops the intake for a while."""
+        """One more body did not fit the codec."""
         self.counters.undecodable += 1
-        if self.counters.undecodable % 50 == 0:
-            window = self.counters.received - getattr(self, "_window", 0)
-            self._window = self.counters.received
-            if window <= 100:
-                self.redden("decode", "more than half of the last 100 messages cannot be decoded: is this the codec?")
-                self.trip()
+        self.brakes.undecodable()
 
     def condemned(self, delivery: AnyDelivery) -> str | None:
         """Why a delivery must not run any more; None: it may."""
@@ -322,20 +330,16 @@ class ConsumingLoop:
 
     # ------------------------------------------------------------ health and logs
 
-    def redden(self, part: str, reason: str) -> None:
-        """Say what is wrong, once."""
-        if part not in self.health.reasons:
-            log.warning("%s: %s", self.destination, reason)
-        self.health.reasons[part] = reason
-
-    def green(self, part: str) -> None:
-        """It is well again."""
-        if self.health.reasons:
-            self.health.reasons.pop(part, None)
-
-    def unhealthy_intake(self, error: Error) -> None:
-        """The service did not answer a receive."""
-        self.redden("intake", str(error))
+    def report(self) -> LoopHealth:
+        """Bring the health up to date and return it."""
+        health, now = self.health, self.clock()
+        link = self.link
+        health.in_flight = len(self.live)
+        health.oldest = now - min(d._since for d in self.live) if self.live else None
+        health.since_poll = now - link.intake.last_poll if link is not None else None
+        health.ready = health.running and link is not None and link.open and not health.reasons
+        health.counters = self.counters.as_dict()
+        return health
 
     def describe(self, delivery: AnyDelivery) -> str:
         """Name a delivery in a log line, without its body."""
@@ -387,51 +391,15 @@ class ConsumingLoop:
         else:
             await self.change()
 
-    # ------------------------------------------------------------ verbs called by hand
+    # ------------------------------------------------------------ what deliveries ask
 
-    async def ack(self, delivery: AnyDelivery, /) -> None:
-        """See `Delivery.ack`."""
-        await self._by_hand(delivery, "ack", None)
-
-    async def fail(self, delivery: AnyDelivery, error: BaseException | None, delay: float | None, /) -> None:
-        """See `Delivery.fail`."""
-        await self._by_hand(delivery, "fail", (error, delay))
-
-    async def defer(self, delivery: AnyDelivery, delay: float, /) -> None:
-        """See `Delivery.defer`."""
-        await self._by_hand(delivery, "defer", delay)
-
-    async def dead_letter(self, delivery: AnyDelivery, reason: str, /) -> None:
-        """See `Delivery.dead_letter`."""
-        await self._by_hand(delivery, "dead_letter", reason)
-
-    async def give_back(self, delivery: AnyDelivery, /) -> None:
-        """The block around a delivery was cancelled."""
-        await self._by_hand(delivery, "give_back", None)
+    async def by_hand(self, delivery: AnyDelivery, verb: Verb, value: Any, /) -> None:  # noqa: ANN401 - by verb
+        """See the verbs of `Delivery`."""
+        await self.verdicts.by_hand(delivery, verb, value)
 
     async def publish(self, destination: str, body: Any, options: Mapping[str, Any], /) -> Receipt:  # noqa: ANN401
         """See `Delivery.publish`."""
         return await self.services.publish(destination, body, options)
-
-    async def _by_hand(self, delivery: AnyDelivery, verb: str, value: Any) -> None:  # noqa: ANN401 - by verb
-        if delivery._state == DROPPED:
-            assignment = delivery._received.assignment
-            if assignment is not None and not assignment.live:
-                raise AssignmentLostError("the assignment is gone: it will come again", destination=self.destination)
-            raise LeaseLostError("the lease is gone: it will come again", destination=self.destination)
-        if delivery._verb is not None or delivery._state != RUNNING:
-            if delivery._verb is not None and delivery._verb[0] == verb:
-                return
-            given = delivery._verb[0] if delivery._verb else "a verdict"
-            raise SettleError(f"{verb} after {given}: a delivery is settled once", destination=self.destination)
-        delivery._verb = (verb, value)
-        if delivery._slot is None or verb in ("ack", "dead_letter"):
-            again = delivery._verb
-            await self.verdicts.apply(delivery)
-            delivery._verb = again
-        if delivery._slot is None and delivery._state != HELD:
-            self.lanes.done(delivery)
-            self.wake()
 
 
 def _lane_of(order: str) -> Callable[[Received], Hashable]:
@@ -443,5 +411,3 @@ def _lane_of(order: str) -> Callable[[Received], Hashable]:
         return lambda _received: True
     return lambda _received: None
 
-
-__all__ = ["SETTLING", "ConsumingLoop", "Services"]

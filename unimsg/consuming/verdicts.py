@@ -12,8 +12,17 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from unimsg.consuming import dead_letter
-from unimsg.consuming.delivery import DONE, DROPPED, HELD, SETTLING, Delivery, Trouble
-from unimsg.errors import DeadLetter, DecodeError, Defer, Fail, Outcome
+from unimsg.consuming.delivery import DONE, DROPPED, HELD, RUNNING, SETTLING, Delivery, Trouble, Verb
+from unimsg.errors import (
+    AssignmentLostError,
+    DeadLetter,
+    DecodeError,
+    Defer,
+    Fail,
+    LeaseLostError,
+    Outcome,
+    SettleError,
+)
 from unimsg.policies.retry import RetryPolicy
 
 if TYPE_CHECKING:
@@ -22,6 +31,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("unimsg.consuming")
 
 AnyDelivery = Delivery[Any]
+REWRITE = 5.0
+"""Seconds after which a dead letter that could not be written is tried again."""
 REMEMBERED = 10_000
 """Messages whose attempts this process remembers where nobody else does."""
 
@@ -51,9 +62,10 @@ class Verdicts:
         if home.claims is not None and delivery.fencing_token:
             home.claims.complete(delivery)
         else:
-            self._ack(delivery)
+            self.acked(delivery)
 
-    def _ack(self, delivery: AnyDelivery) -> None:
+    def acked(self, delivery: AnyDelivery) -> None:
+        """The effect is done, and marked so where that was asked for: ack."""
         if self._executions and delivery.attempt > 1 and delivery.id is not None:
             self._executions.pop(delivery.id, None)
         link = delivery._link
@@ -63,7 +75,7 @@ class Verdicts:
     def skipped(self, delivery: AnyDelivery) -> None:
         """A duplicate of what is done: acked and counted, the handler does not run."""
         self._home.counters.duplicates += 1
-        self._ack(delivery)
+        self.acked(delivery)
 
     # ------------------------------------------------------------ failure
 
@@ -79,10 +91,10 @@ class Verdicts:
             return
         self._note(delivery, error, verdict.reason)
         if not isinstance(error, (DeadLetter, DecodeError)) and verdict.action == "retry":
-            home.breaker_record(ok=False)
+            home.brakes.failed()
         if verdict.action == "dead_letter":
             await self.bury(delivery, verdict.reason)
-        elif home.may_retry():
+        elif home.brakes.may_retry():
             await self._release_claim(delivery, "failed")
             self._retry(delivery, verdict.delay)
         else:
@@ -144,15 +156,23 @@ class Verdicts:
         Without a destination for that, or while it cannot be written, the original stays and is retried for ever at
         the longest delay; `health` turns red. Nothing is dropped.
         """
+        if await self._written(delivery, reason):
+            await self._buried(delivery, reason)
+            return
+        doomed = delivery._trouble is not None and bool(delivery._trouble.doomed)
+        await self._release_claim(delivery, "returned" if doomed else "failed")
+        self._wait_for_ever(delivery, min(self._policy.max, REWRITE) if doomed else self._policy.max)
+
+    async def _written(self, delivery: AnyDelivery, reason: str) -> bool:
+        """Publish the dead letter; False: it stays, and health says why."""
         home = self._home
         if delivery._trouble is None:
             delivery._trouble = Trouble(time.time())
-        delay = self._policy.max
         if self._target is None:
-            home.redden("no dead letter destination", f"a message is exhausted ({reason}) and there is no dead_letter=")
-            await self._release_claim(delivery, "failed")
-            self._wait_for_ever(delivery, delay)
-            return
+            home.health.redden(
+                "no dead letter destination", f"a message is exhausted ({reason}) and there is no dead_letter="
+            )
+            return False
         delivery._trouble.doomed = reason
         try:
             letter = dead_letter.compose(delivery, reason, backend=home.backend, handler=home.handler_name)
@@ -162,13 +182,14 @@ class Verdicts:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the original stays
             log.warning("%s could not be dead-lettered: %s", home.describe(delivery), error)
-            home.redden("dead letter", f"dead letters cannot be written: {error}")
-            home.trip()
-            await self._release_claim(delivery, "returned")
-            self._wait_for_ever(delivery, min(delay, 5.0))
-            return
-        home.green("dead letter")
-        log.warning("%s was dead-lettered to %r: %s", home.describe(delivery), self._target, reason)
+            home.health.redden("dead letter", f"dead letters cannot be written: {error}")
+            home.brakes.trip()
+            return False
+        home.health.green("dead letter")
+        return True
+
+    async def _buried(self, delivery: AnyDelivery, reason: str) -> None:
+        log.warning("%s was dead-lettered to %r: %s", self._home.describe(delivery), self._target, reason)
         await self._release_claim(delivery, "dead")
         if delivery._state < SETTLING and delivery._link is not None:
             if delivery.id is not None:
@@ -217,3 +238,37 @@ class Verdicts:
             await self.failed(delivery, DeadLetter(value))
         elif verb == "give_back":
             await self.give_back(delivery)
+
+    async def by_hand(self, delivery: AnyDelivery, verb: Verb, value: Any) -> None:  # noqa: ANN401 - by verb
+        """A verb called on a delivery: checked, and applied now, or on the handler's return where that is cheaper.
+
+        In a handler `fail` and `defer` wait for its return, since the next of the lane must not start before.
+        """
+        home = self._home
+        if delivery._state == DROPPED:
+            assignment = delivery._received.assignment
+            if assignment is not None and not assignment.live:
+                raise AssignmentLostError("the assignment is gone: it will come again", destination=home.destination)
+            raise LeaseLostError("the lease is gone: it will come again", destination=home.destination)
+        if delivery._verb is not None or delivery._state != RUNNING:
+            if delivery._verb is not None and delivery._verb[0] == verb:
+                return
+            given = delivery._verb[0] if delivery._verb else "a verdict"
+            raise SettleError(f"{verb} after {given}: a delivery is settled once", destination=home.destination)
+        delivery._verb = (verb, value)
+        if delivery._slot is not None:
+            await self._within_handler(delivery, verb, value)
+            return
+        await self.apply(delivery)
+        if delivery._state != HELD:
+            delivery._verb = (verb, value)
+            home.lanes.done(delivery)
+            home.wake()
+
+    async def _within_handler(self, delivery: AnyDelivery, verb: Verb, value: Any) -> None:  # noqa: ANN401 - by verb
+        if verb == "ack":
+            self.succeeded(delivery)
+        elif verb == "dead_letter":
+            self._note(delivery, DeadLetter(value), value)
+            if await self._written(delivery, value):
+                await self._buried(delivery, value)

@@ -6,6 +6,7 @@ Law: knows where deliveries come from (`Source`) and where verdicts go; no backe
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -16,6 +17,8 @@ from unimsg.errors import AssignmentLostError, DeadLetter, DecodeError, Fail
 if TYPE_CHECKING:
     from unimsg.consuming.loop import ConsumingLoop
 
+log = logging.getLogger("unimsg.consuming")
+
 AnyDelivery = Delivery[Any]
 TURNS = 64
 """Messages after which a worker lets the rest of the event loop run."""
@@ -24,6 +27,8 @@ TURNS = 64
 class Source(Protocol):
     """Where workers take from: lanes, or claims in front of lanes."""
 
+    @property
+    def ready(self) -> int: ...
     def take(self) -> AnyDelivery | None: ...
 
 
@@ -93,10 +98,22 @@ class Workers:
             if any(gone(delivery) for delivery in slot.running):
                 slot.cancel(reason)
 
+    async def interrupt(self, grace: float) -> None:
+        """Cancel what runs, as by stop, and return when it has unwound, after `grace` seconds at most."""
+        for slot in self.slots:
+            slot.cancel("stop")
+        try:
+            async with asyncio.timeout(grace):
+                await self._home.until(lambda: not self.busy)
+        except TimeoutError:
+            log.warning("%r: handlers ignore their cancellation", self._home.destination)
+
     async def aclose(self, grace: float = 5.0) -> None:
         """End the workers: what still runs is cancelled as by stop, and given `grace` seconds to unwind."""
         self._stopping = True
         self._watch.cancel()
+        if self._home.limiter is not None:
+            self._home.limiter.close()
         for slot in self.slots:
             slot.cancel("stop")
         self.wake(len(self._idle))
@@ -111,14 +128,14 @@ class Workers:
     async def _work(self, slot: Slot) -> None:
         take, clock, handler, home = self._source.take, self._loop.time, self._handler, self._home
         decode, done, verdicts = home.settings.codec.decode, home.lanes.done, home.verdicts
-        turns = 0
+        limiter, turns = home.limiter, 0
         while not self._stopping:
-            delivery = take()
+            if limiter is not None and self._source.ready:
+                await limiter.wait()
+            delivery = None if home.paused else take()
             if delivery is None:
                 await self._rest()
                 continue
-            if home.limiter is not None:
-                await home.limiter.wait()
             received = delivery._received
             assignment = received.assignment
             if (
@@ -250,7 +267,7 @@ class Workers:
         batch: list[AnyDelivery] = []
         until: float | None = None
         while len(batch) < size and not self._stopping:
-            delivery = self._source.take()
+            delivery = None if home.paused else self._source.take()
             while delivery is not None:
                 if await self._admit(delivery) and await self._decoded(delivery):
                     batch.append(delivery)
@@ -260,7 +277,7 @@ class Workers:
             if until is None and batch:
                 until = self._loop.time() + home.settings.batch_wait
             left = None if until is None else until - self._loop.time()
-            if left is not None and left <= 0:
+            if batch and (home.stopping or (left is not None and left <= 0)):
                 break
             try:
                 async with asyncio.timeout(left):
@@ -283,6 +300,9 @@ class Workers:
 
     async def _run_batch(self, slot: Slot, batch: list[AnyDelivery]) -> None:
         home = self._home
+        batch = [delivery for delivery in batch if delivery._state != DROPPED]  # lost while they were gathered
+        if not batch:
+            return
         for delivery in batch:
             delivery._slot = slot
         slot.started = self._loop.time()

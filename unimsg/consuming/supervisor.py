@@ -1,0 +1,225 @@
+"""Supervisor: keeps a consuming loop connected, and ends it in order.
+
+Law: one task for a loop. It opens a link, opens another when that is lost, and on stop walks the way of a message with
+the intake closed: stop receiving, drain what was accepted, settle, give back what was not started, close.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from unimsg.consuming.delivery import HELD, RUNNING, WAITING, Delivery
+from unimsg.consuming.link import Link
+from unimsg.errors import ConfigError, ConnectionLostError, Error, NotFoundError, PermissionDeniedError
+from unimsg.policies.backoff import Backoff
+
+if TYPE_CHECKING:
+    from unimsg.consuming.loop import ConsumingLoop
+
+log = logging.getLogger("unimsg.consuming")
+
+AnyDelivery = Delivery[Any]
+PERMANENT = (ConfigError, NotFoundError, PermissionDeniedError)
+"""What ends a loop at its first open; later it is retried like anything else."""
+STABLE = 30.0
+"""Seconds after which a link that is lost was a good one: the next is opened without a long pause."""
+UNWIND = 5.0
+"""Seconds that cancelled handlers, and the last settlements, are given beyond the drain budget."""
+SPARE = 2.0
+"""Seconds that the drain budget must exceed the longest poll, where a poll cannot be cancelled."""
+
+
+class Supervisor:
+    """Runs one consuming loop."""
+
+    def __init__(self, home: ConsumingLoop) -> None:
+        self._home = home
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._stopper: asyncio.Task[None] | None = None
+        self._hurried = False
+        self.opened = asyncio.Event()
+
+    def start(self) -> asyncio.Task[None]:
+        """Start the task; it ends when stopped, or raises what made the first open fail for good."""
+        self._home.health.running = True
+        self._task = asyncio.create_task(self._run(), name=f"unimsg.loop[{self._home.destination}]")
+        return self._task
+
+    # ------------------------------------------------------------ open, and open again
+
+    async def _run(self) -> None:
+        home, backoff = self._home, Backoff(initial=0.1, max=30.0)
+        try:
+            while not self._stop.is_set():
+                opened_at = self._loop.time()
+                try:
+                    link = await self._open()
+                except Exception as raised:  # noqa: BLE001 - translated; permanent only at the first open
+                    error = self._translated(raised)
+                    if isinstance(error, PERMANENT) and not self.opened.is_set():
+                        raise error from (raised if raised is not error else None)
+                    home.health.redden("connection", f"cannot consume: {error}")
+                else:
+                    self.opened.set()
+                    home.health.green("connection")
+                    error = await self._serve(link)
+                    if error is None:
+                        continue
+                    home.health.redden("connection", f"the way in was lost: {error}")
+                    if self._loop.time() - opened_at >= STABLE:
+                        backoff.reset()
+                await self._pause(max(backoff.next(), getattr(error, "retry_after", None) or 0.0))
+        finally:
+            home.health.running = False
+            home.moved()
+
+    async def _serve(self, link: Link) -> Exception | None:
+        """Take in through a link until it is lost or closed; return what broke it."""
+        try:
+            await link.run()
+        except Exception as raised:  # noqa: BLE001 - whatever it was, this link is over
+            error = self._translated(raised)
+        else:
+            return None
+        home = self._home
+        link.open = False
+        home.lost(
+            [d for d in home.live if d._link is link],
+            ConnectionLostError(str(error), destination=home.destination),
+        )
+        await link.aclose(abort=True)
+        return error
+
+    def _translated(self, raised: Exception) -> Exception:
+        if isinstance(raised, Error):
+            return raised
+        return self._home.services.translate(raised) or raised
+
+    async def _open(self) -> Link:
+        """Open a link: one attempt; refused where the drain budget cannot outlast a poll."""
+        link = await self._home.open_link()
+        limits, drain = link.receiver.limits, self._home.settings.drain
+        if limits.cancel_safe or drain >= limits.wait + SPARE:
+            return link
+        await link.aclose(abort=True)
+        raise ConfigError(
+            f"drain={drain:g} s is too short: a poll lasts {limits.wait:g} s and must end first; "
+            f"give at least {limits.wait + SPARE:g} s, or shorten wait=",
+            backend=self._home.backend,
+            destination=self._home.destination,
+        )
+
+    async def _pause(self, delay: float) -> None:
+        try:
+            async with asyncio.timeout(delay):
+                await self._stop.wait()
+        except TimeoutError:
+            pass
+
+    # ------------------------------------------------------------ errands: what needs an empty loop
+
+    async def errand(self, work: Callable[[Link], Awaitable[None]], drain: float) -> None:
+        """Empty the loop, do `work` on the link, and go on with a new one; for `seek`."""
+        home = self._home
+        await self.opened.wait()
+        link = home.link
+        if link is None or not link.open:
+            raise ConnectionLostError("there is no connection now: try again", destination=home.destination)
+        home.stopping = True
+        try:
+            await self._wind_down(link, self._loop.time() + drain)
+            await work(link)
+        finally:
+            home.late.clear()
+            home.stopping = self._stop.is_set()
+            await link.aclose(abort=False)
+
+    # ------------------------------------------------------------ stop
+
+    async def stop(self, drain: float | None = None) -> None:
+        """Drain and end; safe to call twice, a second call with a shorter budget does not shorten the first."""
+        if self._stopper is None:
+            budget = self._home.settings.drain if drain is None else drain
+            self._stopper = asyncio.create_task(
+                self._end(budget), name=f"unimsg.stop[{self._home.destination}]"
+            )
+        await asyncio.shield(self._stopper)
+
+    def hurry(self) -> None:
+        """Cancel what still runs: the second signal."""
+        self._hurried = True
+        self._home.moved()
+
+    async def _end(self, budget: float) -> None:
+        home, deadline = self._home, self._loop.time() + budget
+        home.stopping = True
+        self._stop.set()
+        link = home.link
+        try:
+            if link is not None and link.open:
+                await self._wind_down(link, deadline)
+        finally:
+            if home.workers is not None:
+                await home.workers.aclose(UNWIND)
+            if home.claims is not None:
+                await home.claims.aclose()
+            if link is not None and link.open:
+                await link.aclose(abort=False)
+            if self._task is not None:
+                _, hanging = await asyncio.wait((self._task,), timeout=UNWIND)
+                if hanging:  # in an open that does not end
+                    self._task.cancel()
+                    await asyncio.wait((self._task,))
+            home.held.close()
+            if home.live:
+                home.forget(list(home.live))
+            home.moved()
+
+    async def _wind_down(self, link: Link, deadline: float) -> None:
+        """Empty the loop by `deadline`: what runs may end, what has not started goes back, all of it settled."""
+        home = self._home
+        late_drain = link.receiver.limits.intake_ends == "after_drain"
+        intake = asyncio.create_task(
+            self._end_intake(link, quiet=late_drain), name=f"unimsg.intake[{home.destination}].stop"
+        )
+        keep = link.unfinished_below() - home.held.beyond(deadline) if link.settler.cumulative else set()
+        home.late += home.take_waiting(lambda d: d not in keep)
+        home.wake_all()
+        try:
+            async with asyncio.timeout_at(deadline):
+                await home.until(lambda: self._hurried or not self._at_work())
+        except TimeoutError:
+            log.warning("%r: handlers did not end within the drain budget: cancelled", home.destination)
+        if home.workers is not None:
+            await home.workers.interrupt(UNWIND)
+        try:
+            async with asyncio.timeout_at(max(deadline, self._loop.time() + UNWIND)):
+                await home.flush(link)
+                await intake
+                if late_drain:
+                    await link.receiver.stop_intake()
+                for delivery in sorted(home.late, key=lambda d: d._seq):
+                    if delivery in home.live:
+                        home.release(delivery)
+                await link.settler.flush()
+        except TimeoutError:
+            log.warning("%r: not everything could be settled before the end; it comes again", home.destination)
+            await link.intake.abort()
+            intake.cancel()
+        except Exception as error:  # noqa: BLE001 - the service is gone; what is not settled comes again
+            log.warning("%r: the end was not orderly: %s", home.destination, error)
+
+    async def _end_intake(self, link: Link, *, quiet: bool) -> None:
+        await link.intake.stop()
+        if not quiet:
+            await link.receiver.stop_intake()
+
+    def _at_work(self) -> bool:
+        """Whether anything in hand still has no verdict and is not put aside."""
+        aside = set(self._home.late)
+        return any(d._state in (WAITING, RUNNING, HELD) and d not in aside for d in self._home.live)
