@@ -49,6 +49,8 @@ class Subscriber(Generic[T]):
         self._starting = False
         self._paused = False
         self._closed = False
+        self.opened = asyncio.Event()
+        """Set while it has had a receiver since it was started."""
 
     def __repr__(self) -> str:
         group = f" group={self._settings.group!r}" if self._settings.group else ""
@@ -181,6 +183,11 @@ class Subscriber(Generic[T]):
         if self._supervisor is not None:
             await self._supervisor.stop(drain)
 
+    def hurry(self) -> None:
+        """While it stops: cancel what still runs; it goes back and counts nothing."""
+        if self._supervisor is not None:
+            self._supervisor.hurry()
+
     # ------------------------------------------------------------ inside
 
     @asynccontextmanager
@@ -196,7 +203,7 @@ class Subscriber(Generic[T]):
         try:
             home = await self._build(prepared, until_idle=until_idle)
             self._home = home
-            self._supervisor = supervisor = Supervisor(home)
+            self._supervisor = supervisor = Supervisor(home, self.opened)
             yield home, supervisor
         finally:
             try:
@@ -205,6 +212,7 @@ class Subscriber(Generic[T]):
             finally:
                 self._supervisor = None
                 self._starting = False
+                self.opened.clear()
 
     async def _build(self, prepared: Prepared | None, *, until_idle: bool) -> ConsumingLoop:
         await self._ensure_open()

@@ -35,14 +35,14 @@ SPARE = 2.0
 class Supervisor:
     """Runs one consuming loop."""
 
-    def __init__(self, home: ConsumingLoop) -> None:
+    def __init__(self, home: ConsumingLoop, opened: asyncio.Event) -> None:
         self._home = home
+        self.opened = opened
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._stopper: asyncio.Task[None] | None = None
         self._hurried = False
-        self.opened = asyncio.Event()
 
     def start(self) -> asyncio.Task[None]:
         """Start the task; it ends when stopped, or raises what made the first open fail for good."""
