@@ -12,16 +12,24 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, Self, TypeVar, Unpack, overload
 
 from unimsg import registry
 from unimsg.capabilities import Capabilities, Needs, check
 from unimsg.codecs import JSON, Codec, resolve
 from unimsg.consuming.health import LoopHealth
 from unimsg.consuming.loop import Services
-from unimsg.consuming.settings import Settings
+from unimsg.consuming.settings import Given, Settings
 from unimsg.consuming.subscriber import Subscriber
-from unimsg.errors import CapabilityError, ClosedError, ConfigError, ConnectError, Error, OptionError, TimedOutError
+from unimsg.errors import (
+    CapabilityError,
+    ClosedError,
+    ConfigError,
+    ConnectError,
+    Error,
+    OptionError,
+    TimedOutError,
+)
 from unimsg.message import Message, Receipt, WireMessage
 from unimsg.options import Options, json_schema, parse, render
 from unimsg.publishing.publisher import Publisher
@@ -127,7 +135,7 @@ class Client:
 
     # ------------------------------------------------------------ open and close
 
-    async def __aenter__(self) -> Client:
+    async def __aenter__(self) -> Self:
         if self._options.open != "lazy":
             await self._ensure_open()
         return self
@@ -158,9 +166,13 @@ class Client:
         if self._loop is None:
             self._loop = loop
         elif self._loop is not loop:
-            raise ConfigError("a client belongs to the event loop that used it first: connect one for each loop")
+            raise ConfigError(
+                "a client belongs to the event loop that used it first: connect one for each loop"
+            )
 
-    async def _bounded(self, attempt: Callable[[], Awaitable[R]], what: str, destination: str | None = None) -> R:
+    async def _bounded(
+        self, attempt: Callable[[], Awaitable[R]], what: str, destination: str | None = None
+    ) -> R:
         """One attempt, in the time that options give, its errors ours."""
         try:
             async with asyncio.timeout(self._options.open_timeout):
@@ -203,7 +215,7 @@ class Client:
 
     # ------------------------------------------------------------ the way out
 
-    async def publish(
+    async def publish(  # noqa: PLR0913 - one argument for each field of a message
         self,
         destination: str,
         body: Any,  # noqa: ANN401 - whatever the codec takes
@@ -269,7 +281,13 @@ class Client:
 
         async def ensure_open() -> None:
             await self._ensure_open()
-            check(needs, self.capabilities, backend=self._name, destination=destination, others=registry.declared)
+            check(
+                needs,
+                self.capabilities,
+                backend=self._name,
+                destination=destination,
+                others=registry.declared,
+            )
 
         return Publisher(
             backend=self._name,
@@ -291,7 +309,9 @@ class Client:
         if publisher is not None and not self._closed:
             cache.move_to_end(key)
             return publisher
-        publisher = cache[key] = self._new_publisher(destination, JSON if codec is None else resolve(codec), None)
+        publisher = cache[key] = self._new_publisher(
+            destination, JSON if codec is None else resolve(codec), None
+        )
         if len(cache) > CACHED:
             _, oldest = cache.popitem(last=False)
             task = asyncio.create_task(oldest.aclose(), name=f"unimsg.publisher[{destination}].retire")
@@ -302,7 +322,7 @@ class Client:
     def _check_destination(self, destination: str) -> None:
         if self._closed:
             raise ClosedError("the client is closed: connect again", backend=self._name)
-        if not isinstance(destination, str) or not destination:
+        if not (isinstance(destination, str) and destination):
             raise OptionError(f"destination={destination!r} is not accepted: give a name", backend=self._name)
 
     async def _publish_wire(self, destination: str, message: WireMessage) -> Receipt:
@@ -311,15 +331,22 @@ class Client:
     # ------------------------------------------------------------ the way in
 
     @overload
-    def subscriber(self, destination: str, **settings: Any) -> Subscriber[Any]: ...
+    def subscriber(
+        self, destination: str, *, codec: Codec[T] | type[T], **settings: Unpack[Given]
+    ) -> Subscriber[T]: ...
     @overload
-    def subscriber(self, destination: str, *, codec: Codec[T] | type[T], **settings: Any) -> Subscriber[T]: ...
-    def subscriber(self, destination: str, **settings: Any) -> Subscriber[Any]:
+    def subscriber(
+        self, destination: str, *, codec: None = None, **settings: Unpack[Given]
+    ) -> Subscriber[Any]: ...
+    def subscriber(
+        self, destination: str, *, codec: Codec[Any] | type[Any] | None = None, **settings: Unpack[Given]
+    ) -> Subscriber[Any]:
         """Return a subscriber to one destination, without any I/O; it closes with the client.
 
         Args:
             destination: its name on the service.
-            **settings: as `Router.on` takes them: `group`, `codec` (JSON), `concurrency` (10), `order` (what the
+            codec: what bodies are decoded with: a codec, or a class that one is made for; JSON unless given.
+            **settings: as `Router.on` takes them: `group`, `concurrency` (10), `order` (what the
                 backend keeps), `retry`, `dead_letter`, `timeout` (15 min), `start` ("oldest"), `prefetch` (1,000
                 messages at most), `rate` (starts a second), `batch`, `batch_wait` (1 s), `drain` (25 s), `needs`.
 
@@ -329,7 +356,7 @@ class Client:
             ClosedError: the client is closed.
         """
         self._check_destination(destination)
-        return self.subscribe(Settings.build(destination, settings))
+        return self.subscribe(Settings.build(destination, {**settings, "codec": codec}))
 
     def subscribe(self, settings: Settings, *, state: Any = None) -> Subscriber[Any]:  # noqa: ANN401 - the program's
         """Return a subscriber for settings that were built already; what `Router` uses."""
@@ -361,7 +388,9 @@ class Client:
             dead_letter=self._publish_wire,
             publish=lambda where, body, options: self.publish(where, body, **options),
         )
-        subscriber: Subscriber[Any] = Subscriber(services, settings, ensure_open=self._ensure_open, state=state)
+        subscriber: Subscriber[Any] = Subscriber(
+            services, settings, ensure_open=self._ensure_open, state=state
+        )
         self._subscribers.append(subscriber)
         return subscriber
 
@@ -383,14 +412,21 @@ class Client:
         if not isinstance(self._backend, Provisions):
             raise CapabilityError("there is nothing to provision on this backend", backend=self._name)
         backend = self._backend
-        return await self._bounded(lambda: backend.provision(topology, mode), "provisioning", topology.destination)
+        return await self._bounded(
+            lambda: backend.provision(topology, mode), "provisioning", topology.destination
+        )
 
     def health(self) -> Health:
         """How this client is doing; cheap, without I/O."""
         loops = [s.health() for s in self._subscribers]
         reasons = [f"{loop.destination}: {reason}" for loop in loops for reason in loop.reasons.values()]
         reasons += self._fatal
-        ready = self._opened and not self._closed and not reasons and all(l.ready for l in loops if l.running)
+        ready = (
+            self._opened
+            and not self._closed
+            and not reasons
+            and all(loop.ready for loop in loops if loop.running)
+        )
         return Health(live=not self._fatal, ready=ready, reasons=reasons, subscribers=loops)
 
     def died(self, reason: str) -> None:

@@ -9,14 +9,15 @@ import asyncio
 import logging
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 from unimsg.client import Client
+from unimsg.codecs import Codec
 from unimsg.consuming.handlers import Prepared, prepare
 from unimsg.consuming.health import LoopHealth
-from unimsg.consuming.settings import Settings
+from unimsg.consuming.settings import Given, Settings
 from unimsg.consuming.subscriber import Subscriber
 from unimsg.errors import ConfigError
 
@@ -61,27 +62,30 @@ class Router:
         """What was registered, in order."""
         return tuple(self._routes.values())
 
-    def on(self, destination: str, **settings: Any) -> Callable[[H], H]:
+    def on(
+        self, destination: str, *, codec: Codec[Any] | type[Any] | None = None, **settings: Unpack[Given]
+    ) -> Callable[[H], H]:
         """Register a handler for a destination; it is returned as it is.
 
         Args:
             destination: its name on the service.
+            codec: what bodies are decoded with: a codec, or a class that one is made for; JSON unless given.
             **settings: those of `Client.subscriber`.
 
         Raises:
             ConfigError: the handler is not `async def`, or this destination and group have one already.
             OptionError: a setting is unknown, of the wrong type or out of range.
         """
-        if not isinstance(destination, str) or not destination:
-            raise ConfigError(f"@router.on({destination!r}): give the name of a destination, as in @router.on('orders')")
-        built = Settings.build(destination, settings)
+        if not (isinstance(destination, str) and destination):
+            raise ConfigError(
+                f"@router.on({destination!r}): give the name of a destination, as in @router.on('orders')"
+            )
+        built = Settings.build(destination, {**settings, "codec": codec})
 
         def register(handler: H) -> H:
             self._add(Route(settings=built, handler=handler, prepared=prepare(handler)))
-            try:
+            with suppress(AttributeError):  # a bound method, or an object with slots: it cannot be marked
                 setattr(handler, HELD, True)
-            except AttributeError:  # a bound method, or an object with slots: it cannot be marked
-                pass
             return handler
 
         return register
@@ -97,7 +101,9 @@ class Router:
         for key in other._routes:
             self._refuse_second(key)
         if other._lifespan is not None:
-            raise ConfigError("the included router has a lifespan of its own: enter it in the lifespan of this one")
+            raise ConfigError(
+                "the included router has a lifespan of its own: enter it in the lifespan of this one"
+            )
         for route in other.routes:
             self._add(route)
 
@@ -161,7 +167,9 @@ class Router:
                         report.counters[name] = report.counters.get(name, 0) + count
                 if not any(health.counters["received"] for health in round_):
                     return reports
-            raise ConfigError(f"handlers still feed each other after {ROUNDS} rounds: is there a loop of destinations?")
+            raise ConfigError(
+                f"handlers still feed each other after {ROUNDS} rounds: is there a loop of destinations?"
+            )
 
     @asynccontextmanager
     async def _open(self, client: Client) -> AsyncIterator[_Crew]:
@@ -200,7 +208,9 @@ class _Crew:
 
     def start(self) -> None:
         for route, subscriber in self.members:
-            task = asyncio.create_task(subscriber.run(route.handler), name=f"unimsg.run[{route.settings.destination}]")
+            task = asyncio.create_task(
+                subscriber.run(route.handler), name=f"unimsg.run[{route.settings.destination}]"
+            )
             task.add_done_callback(self._ended)
             self._tasks.append(task)
 
@@ -220,7 +230,9 @@ class _Crew:
             deadline = asyncio.get_running_loop().time() + self._client.options.open_timeout
             while pending and not over.done():
                 left = deadline - asyncio.get_running_loop().time()
-                done, _ = await asyncio.wait({*pending, over}, timeout=max(0.0, left), return_when=asyncio.FIRST_COMPLETED)
+                done, _ = await asyncio.wait(
+                    {*pending, over}, timeout=max(0.0, left), return_when=asyncio.FIRST_COMPLETED
+                )
                 if not done:
                     return
                 pending -= done
@@ -239,7 +251,7 @@ class _Crew:
 
     async def stop(self) -> None:
         """Drain all at once; a cancellation meanwhile makes it hurry, and is raised when all have ended."""
-        closing = asyncio.ensure_future(_gather(*(s.aclose() for _, s in self.members), *self._results()))
+        closing = asyncio.ensure_future(self._stop())
         cancelled: asyncio.CancelledError | None = None
         while not closing.done():
             try:
@@ -253,8 +265,10 @@ class _Crew:
         if cancelled is not None:
             raise cancelled
 
-    def _results(self) -> Iterator[asyncio.Task[Any]]:
-        return (asyncio.ensure_future(asyncio.wait((task,))) for task in self._tasks)
+    async def _stop(self) -> None:
+        await _gather(*(subscriber.aclose() for _, subscriber in self.members))
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     def raise_first(self) -> None:
         """Raise what ended a loop, if anything did."""

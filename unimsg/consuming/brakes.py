@@ -24,7 +24,7 @@ class Brakes:
         resume: called when intake may go on.
     """
 
-    __slots__ = ("_budget", "_breaker", "_health", "_loop", "_resume", "_seen", "_undecodable")
+    __slots__ = ("_breaker", "_budget", "_health", "_loop", "_resume", "_seen", "_undecodable")
 
     def __init__(self, health: LoopHealth, resume: Callable[[], None]) -> None:
         self._health = health
@@ -68,7 +68,8 @@ class Brakes:
             return
         if self._undecodable > WINDOW // 2:
             self._health.redden(
-                "decode", "more than half of the last 100 messages cannot be decoded: is this the right codec?"
+                "decode",
+                "more than half of the last 100 messages cannot be decoded: is this the right codec?",
             )
             self.trip()
         else:

@@ -109,7 +109,9 @@ class Claims:
     @staticmethod
     def _copy(delivery: AnyDelivery) -> AnyDelivery:
         """The claim of a delivery whose own token is forgotten at once, so that nobody completes it."""
-        twin: AnyDelivery = Delivery(delivery._received, delivery._loop, None, delivery.attempt, delivery._seq)
+        twin: AnyDelivery = Delivery(
+            delivery._received, delivery._loop, None, delivery.attempt, delivery._seq
+        )
         twin.fencing_token, delivery.fencing_token = delivery.fencing_token, 0
         return twin
 
@@ -257,10 +259,10 @@ class Claims:
         while True:
             try:
                 return await self._guard.complete(batch)
-            except Exception as error:  # noqa: BLE001 - whatever the store raises, the effect is done
+            except Exception as error:
                 pause = backoff.next()
                 if self._loop.time() + pause >= until:
-                    log.error(
+                    log.error(  # noqa: TRY400 - with its traceback, in a sentence
                         "%r: %d completed messages could not be marked as done; they are acked",
                         self._home.destination,
                         len(batch),

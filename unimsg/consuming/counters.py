@@ -10,7 +10,7 @@ from __future__ import annotations
 class Counters:
     """The outcomes of one consuming loop since it started."""
 
-    __slots__ = (
+    __slots__ = (  # noqa: RUF023 - outcomes first, in the order in which people think of them
         "acked",
         "dead_lettered",
         "deferred",

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from unimsg.units import Duration
 
 T = TypeVar("T")
-T_contra = TypeVar("T_contra", contravariant=True)
 
 # The life of a delivery, in this order; it never goes back except RUNNING -> HELD -> WAITING.
 WAITING, RUNNING, HELD, SETTLING, DONE, DROPPED = range(6)
@@ -36,8 +35,12 @@ class Home(Protocol):
     group: str | None
     state: Any
 
-    async def by_hand(self, delivery: Delivery[Any], verb: Verb, value: Any, /) -> None: ...  # noqa: ANN401 - by verb
-    async def publish(self, destination: str, body: Any, options: Mapping[str, Any], /) -> Receipt: ...  # noqa: ANN401
+    async def by_hand(self, delivery: Delivery[Any], verb: Verb, value: Any, /) -> None:  # noqa: ANN401 - by verb
+        """Settle it now, or when its handler returns."""
+
+    async def publish(self, destination: str, body: Any, options: Mapping[str, Any], /) -> Receipt:  # noqa: ANN401
+        """Publish with the client that consumes."""
+        ...
 
 
 class Trouble:
@@ -233,11 +236,8 @@ class Delivery(Generic[T]):
             await self._loop.by_hand(self, "give_back", None)
 
 
-class Handler(Protocol[T_contra]):
-    """What a router or subscriber runs: `async def`, one delivery in, nothing out."""
-
-    def __call__(self, delivery: Delivery[T_contra], /) -> Awaitable[None]: ...
-
+Handler: TypeAlias = Callable[[Delivery[T]], Awaitable[None]]
+"""What a router or subscriber runs: `async def`, one delivery in, nothing out."""
 
 BatchHandler: TypeAlias = Callable[[list[Delivery[T]]], Awaitable[None]]
 """With `batch=`: a list of deliveries in, each settled on its own; what is not settled is acked on return."""

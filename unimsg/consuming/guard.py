@@ -1,6 +1,7 @@
 """What the consuming loop asks of an idempotency policy: claim, renew, complete and release, a batch at a time.
 
-Law: types only. The loop knows no store and no decorator; `unimsg.idempotency` implements this, `client.py` hands it in.
+Law: types only. The loop knows no store and no decorator; `unimsg.idempotency` implements this, the
+subscriber takes it from the handler.
 """
 
 from __future__ import annotations
@@ -42,19 +43,29 @@ class Guard(Protocol):
 
     lock: float
 
-    async def claim(self, deliveries: Sequence[Delivery[Any]], /) -> Sequence[Claim]: ...
-    async def renew(self, deliveries: Sequence[Delivery[Any]], /) -> Sequence[bool]: ...
+    async def claim(self, deliveries: Sequence[Delivery[Any]], /) -> Sequence[Claim]:
+        """Ask whether each may run."""
+        ...
+
+    async def renew(self, deliveries: Sequence[Delivery[Any]], /) -> Sequence[bool]:
+        """Prolong each claim to `lock` seconds from now; False: the token is no longer the current one."""
+        ...
+
     async def complete(self, deliveries: Sequence[Delivery[Any]], /) -> Sequence[bool]:
         """Mark as done; False: the token is no longer the current one, which is lease loss."""
         ...
 
     async def release(
-        self, deliveries: Sequence[Delivery[Any]], outcomes: Sequence[Literal["failed", "dead", "returned"]], /
+        self,
+        deliveries: Sequence[Delivery[Any]],
+        outcomes: Sequence[Literal["failed", "dead", "returned"]],
+        /,
     ) -> Sequence[bool]:
         """Give the claim back: `failed` counts as an attempt, `returned` does not, `dead` is final."""
         ...
 
-    async def aclose(self) -> None: ...
+    async def aclose(self) -> None:
+        """Let go of the store; claims still held run out by themselves."""
 
 
 @runtime_checkable

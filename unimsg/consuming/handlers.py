@@ -40,11 +40,15 @@ def prepare(handler: Any) -> Prepared:  # noqa: ANN401 - whatever a program regi
     function = guarded.handler if guarded is not None else handler
     name = name_of(function)
     if not callable(function) or inspect.isclass(function):
-        raise ConfigError(f"a handler must be an async function of one delivery, not {type(function).__name__}")
+        raise ConfigError(
+            f"a handler must be an async function of one delivery, not {type(function).__name__}"
+        )
     if inspect.isasyncgenfunction(_inner(function)):
         raise ConfigError(f"handler {name} contains `yield`: a handler is `async def` and returns None")
     if not inspect.iscoroutinefunction(_inner(function)):
-        raise ConfigError(f"handler {name} is not `async def`: it would block every other message; make it async")
+        raise ConfigError(
+            f"handler {name} is not `async def`: it would block every other message; make it async"
+        )
     try:
         inspect.signature(function).bind(object())
     except TypeError as error:

@@ -40,7 +40,9 @@ class Held:
 
     def remove(self, gone: Callable[[AnyDelivery], bool]) -> list[AnyDelivery]:
         """Take out all for which `gone` holds, and return them."""
-        out = [d for _, _, d in sorted(self._heap, key=lambda item: item[2]._seq) if d._state == HELD and gone(d)]
+        out = [
+            d for _, _, d in sorted(self._heap, key=lambda item: item[2]._seq) if d._state == HELD and gone(d)
+        ]
         removed = set(out)
         self._heap = [item for item in self._heap if item[2] not in removed]
         heapq.heapify(self._heap)

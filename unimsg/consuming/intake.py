@@ -66,7 +66,11 @@ class Intake:
     async def abort(self) -> None:
         """Stop without manners: the receiver is gone."""
         self._stopping = True
-        tasks = [task for task in (self._task, *self._extra) if task is not None and task is not asyncio.current_task()]
+        tasks = [
+            task
+            for task in (self._task, *self._extra)
+            if task is not None and task is not asyncio.current_task()
+        ]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -86,8 +86,8 @@ class LeaseKeeper:
                     [d._received.token for d in due], self._lease.seconds
                 )
         except Exception as raised:  # noqa: BLE001 - a client library may raise anything; the next beat tries again
-            error = raised if isinstance(raised, Error) else self._translate(raised) or raised
-            log.warning("extending %d leases failed: %s", len(due), error)
+            problem = raised if isinstance(raised, Error) else self._translate(raised) or raised
+            log.warning("extending %d leases failed: %s", len(due), problem)
             return
         gone: list[AnyDelivery] = []
         for delivery, error in zip(due, results, strict=True):

@@ -64,7 +64,9 @@ class Link:
                 lost=home.lost,
                 translate=home.services.translate,
             )
-            self._keeper = asyncio.create_task(keeper.run(), name=f"unimsg.leases[{home.settings.destination}]")
+            self._keeper = asyncio.create_task(
+                keeper.run(), name=f"unimsg.leases[{home.settings.destination}]"
+            )
             self._keeper.add_done_callback(self._ended)
         self.intake.start(self._failed)
         await self._failed
@@ -145,7 +147,11 @@ class Link:
 
     def assigned(self, assignments: Sequence[Assignment], /) -> None:
         """The member was given these."""
-        log.info("%r: assigned %s", self._home.settings.destination, ", ".join(a.id for a in assignments) or "nothing")
+        log.info(
+            "%r: assigned %s",
+            self._home.settings.destination,
+            ", ".join(a.id for a in assignments) or "nothing",
+        )
         self._home.health.assignments.update(a.id for a in assignments)
 
     async def revoked(self, assignments: Sequence[Assignment], deadline: float, /) -> None:
@@ -159,7 +165,9 @@ class Link:
                 await home.until(lambda: not self._runs(mine))
                 await home.flush(self)
         except TimeoutError:
-            log.warning("%r: %d revoked assignments were not drained in time", home.settings.destination, len(mine))
+            log.warning(
+                "%r: %d revoked assignments were not drained in time", home.settings.destination, len(mine)
+            )
         self._forget(mine)
 
     def _runs(self, mine: set[Assignment]) -> bool:

@@ -29,7 +29,7 @@ from unimsg.consuming.verdicts import Verdicts
 from unimsg.consuming.workers import Workers
 from unimsg.errors import AssignmentLostError, Error, LeaseLostError
 from unimsg.message import Receipt, WireMessage
-from unimsg.spi import Events, Received, Receiver, ReceiveLimits
+from unimsg.spi import Events, Received, ReceiveLimits, Receiver
 
 log = logging.getLogger("unimsg.consuming")
 
@@ -162,9 +162,8 @@ class ConsumingLoop:
         """Whoever can start should: claims first where there are any, else workers, else an iterator."""
         if self.claims is not None:
             self.claims.wake()
-        elif self.workers is not None:
-            if not self.paused:
-                self.workers.wake(self.lanes.ready)
+        elif self.workers is not None and not self.paused:
+            self.workers.wake(self.lanes.ready)
         if self.watchers:
             self.moved()
 
@@ -238,7 +237,9 @@ class ConsumingLoop:
         for delivery, state in states.items():
             if state == HELD:
                 self.lanes.forget_held(delivery)
-            elif state == RUNNING and delivery._slot is None:  # an iterator's: nobody else will say that it is over
+            elif (
+                state == RUNNING and delivery._slot is None
+            ):  # an iterator's: nobody else will say that it is over
                 self.lanes.done(delivery)
 
     def _freed(self) -> None:
@@ -254,7 +255,9 @@ class ConsumingLoop:
     def _worth_asking(self) -> bool:
         """Ask when a good batch has room, or at once when nobody has work."""
         room = self.room(0)
-        return room > 0 and (not self.lanes.ready or room * 2 >= min(self.limits.max_messages, self.prefetch.target))
+        return room > 0 and (
+            not self.lanes.ready or room * 2 >= min(self.limits.max_messages, self.prefetch.target)
+        )
 
     # ------------------------------------------------------------ waiting in memory
 
@@ -410,4 +413,3 @@ def _lane_of(order: str) -> Callable[[Received], Hashable]:
     if order == "total":
         return lambda _received: True
     return lambda _received: None
-

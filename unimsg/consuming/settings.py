@@ -5,10 +5,10 @@ Law: data and checks; `client.subscriber(...)` and `Router.on(...)` take the sam
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from unimsg.capabilities import Needs, Ordering
 from unimsg.codecs import JSON, Codec, resolve
@@ -20,6 +20,24 @@ from unimsg.units import Duration, seconds
 
 ORDERS = ("none", "key", "partition", "total")
 REPLAYS: Mapping[type, Literal["position", "time"]] = {Position: "position", datetime: "time"}
+
+
+class Given(TypedDict, total=False):
+    """The settings of a subscriber as they are given, beside its codec."""
+
+    group: str | None
+    concurrency: int
+    order: Ordering | None
+    retry: RetryPolicy | None
+    dead_letter: str | None
+    timeout: Duration
+    start: Start
+    prefetch: int
+    rate: float | None
+    batch: int | None
+    batch_wait: Duration
+    drain: Duration
+    needs: Needs | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,32 +83,12 @@ class Settings:
         return replace(settings, needs=settings._implied().merge(settings.needs))
 
     def _check(self) -> None:
-        for name, least in (("concurrency", 1), ("prefetch", 1), ("batch", 1)):
+        for name, accepts, accepted in RULES:
             value = getattr(self, name)
-            if value is None and name == "batch":
-                continue
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                self._refuse(name, value, f"a whole number from {least} on")
-        if self.rate is not None and not (isinstance(self.rate, (int, float)) and self.rate > 0):
-            self._refuse("rate", self.rate, "messages a second, more than 0")
-        if self.order is not None and self.order not in ORDERS:
-            self._refuse("order", self.order, "one of " + ", ".join(repr(order) for order in ORDERS))
-        if not isinstance(self.retry, RetryPolicy):
-            self._refuse("retry", self.retry, "a RetryPolicy")
-        if not isinstance(self.needs, Needs):
-            self._refuse("needs", self.needs, "a Needs")
-        if not (self.start in ("oldest", "newest") if isinstance(self.start, str) else type(self.start) in REPLAYS):
-            self._refuse("start", self.start, '"oldest", "newest", a datetime or a Position')
-        if isinstance(self.start, datetime) and self.start.tzinfo is None:
-            self._refuse("start", self.start, "a datetime with a time zone")
-        for name in ("group", "dead_letter"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, str) or not value):
-                self._refuse(name, value, "a non-empty string")
-        if self.dead_letter is not None and self.dead_letter == self.destination:
+            if not accepts(value):
+                self._refuse(name, value, accepted)
+        if self.dead_letter == self.destination:
             self._refuse("dead_letter", self.dead_letter, "another destination than the one consumed")
-        if self.timeout <= 0:
-            self._refuse("timeout", self.timeout, "a duration above 0")
 
     def _refuse(self, name: str, value: object, accepted: str) -> None:
         raise OptionError(f"{name}={value!r} is not accepted: give {accepted}", destination=self.destination)
@@ -104,16 +102,52 @@ class Settings:
         )
 
 
+def _count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _name(value: object) -> bool:
+    return value is None or (isinstance(value, str) and bool(value))
+
+
+def _start(value: object) -> bool:
+    if isinstance(value, str):
+        return value in ("oldest", "newest")
+    return isinstance(value, Position) or (isinstance(value, datetime) and value.tzinfo is not None)
+
+
+def _rate(value: object) -> bool:
+    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0)
+
+
+RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    ("concurrency", _count, "a whole number from 1 on"),
+    ("prefetch", _count, "a whole number from 1 on"),
+    ("batch", lambda value: value is None or _count(value), "a whole number from 1 on"),
+    ("rate", _rate, "messages a second, more than 0"),
+    ("order", lambda value: value is None or value in ORDERS, "one of " + ", ".join(map(repr, ORDERS))),
+    ("retry", lambda value: isinstance(value, RetryPolicy), "a RetryPolicy"),
+    ("needs", lambda value: isinstance(value, Needs), "a Needs"),
+    ("start", _start, '"oldest", "newest", a Position or a datetime with a time zone'),
+    ("group", _name, "a name"),
+    ("dead_letter", _name, "a name"),
+    ("timeout", lambda value: value > 0, "a duration above 0"),
+)
+"""What each setting accepts, and how that is said."""
+
+
 def _known(values: Mapping[str, Any]) -> None:
     fields = set(Settings.__dataclass_fields__) - {"destination"}
     for name in values:
         if name not in fields:
-            raise OptionError(f"{name!r} is no setting of a subscriber; known are {', '.join(sorted(fields))}")
+            raise OptionError(
+                f"{name!r} is no setting of a subscriber; known are {', '.join(sorted(fields))}"
+            )
 
 
 def _duration(name: str, value: Duration) -> float:
     try:
-        result = seconds(value)
+        result: float = seconds(value)
     except (TypeError, ValueError) as error:
         raise OptionError(f"{name}={value!r} is not a duration: give seconds or a timedelta") from error
     if result < 0:

@@ -28,8 +28,11 @@ TRIES = 6
 class Ledger(Protocol):
     """Where the results go."""
 
-    def finished(self, deliveries: Sequence[AnyDelivery], outcome: str, /) -> None: ...
-    def lost(self, deliveries: Sequence[AnyDelivery], error: BaseException, /) -> None: ...
+    def finished(self, deliveries: Sequence[AnyDelivery], outcome: str, /) -> None:
+        """These are settled."""
+
+    def lost(self, deliveries: Sequence[AnyDelivery], error: BaseException, /) -> None:
+        """These cannot be settled any more."""
 
 
 class Verdict(NamedTuple):
@@ -82,7 +85,11 @@ class Settler:
             self._arm(full=len(acks) >= self._limits.settle_messages)
 
     def settle(
-        self, delivery: AnyDelivery, verb: Literal["ack", "retry", "release"], outcome: str, delay: float = 0.0
+        self,
+        delivery: AnyDelivery,
+        verb: Literal["ack", "retry", "release"],
+        outcome: str,
+        delay: float = 0.0,
     ) -> None:
         """The delivery has this verdict, to be counted as `outcome`."""
         if self.cumulative:
@@ -217,7 +224,9 @@ class Settler:
                     if retryable:
                         await asyncio.sleep(_pause(attempt, retryable[0]))
                     return results
-                error = SettleError(f"the backend answered {len(batch)} settlements with {len(results)} results")
+                error = SettleError(
+                    f"the backend answered {len(batch)} settlements with {len(results)} results"
+                )
             if not error.retryable:
                 break
             await asyncio.sleep(_pause(attempt, error))
@@ -229,7 +238,9 @@ class Settler:
         translated = self._translate(raised)
         if translated is not None:
             return translated
-        return SettleError(f"settling failed: {type(raised).__name__}", retryable=isinstance(raised, TimeoutError))
+        return SettleError(
+            f"settling failed: {type(raised).__name__}", retryable=isinstance(raised, TimeoutError)
+        )
 
     async def _commit(self) -> None:
         dirty, self._dirty = self._dirty, set()
@@ -247,7 +258,9 @@ class Settler:
         for settlement, error in zip(batch, await self._call(batch), strict=True):
             if error is not None and settlement.assignment is not None and settlement.assignment.live:
                 log.warning("commit of %s failed: %s", settlement.assignment.id, error)
-                if error.retryable:  # the next commit covers this one: try again with whatever is done by then
+                if (
+                    error.retryable
+                ):  # the next commit covers this one: try again with whatever is done by then
                     self.watermarks[settlement.assignment].moved = True
                     self._loop.call_later(1.0, self._again, settlement.assignment)
 

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
-from unimsg.capabilities import Needs, check
+from unimsg.capabilities import Needs, Replay, check
 from unimsg.consuming.delivery import DROPPED, HELD, RUNNING, BatchHandler, Delivery, Handler
 from unimsg.consuming.guard import Guard
 from unimsg.consuming.handlers import Prepared, prepare
@@ -150,7 +150,7 @@ class Subscriber(Generic[T]):
             OptionError: not one of these.
             BackendError: other members of the group live; nothing was moved.
         """
-        replay = "time" if isinstance(start, datetime) else "position"
+        replay: Replay = "time" if isinstance(start, datetime) else "position"
         Settings.build(self.destination, {"start": start})
         await self._ensure_open()
         services = self._services
@@ -197,7 +197,9 @@ class Subscriber(Generic[T]):
         if self._closed:
             raise ClosedError("this subscriber is closed: make another", destination=self.destination)
         if self._starting or self._supervisor is not None:
-            raise ConfigError("this subscriber runs already: make another for the same group", destination=self.destination)
+            raise ConfigError(
+                "this subscriber runs already: make another for the same group", destination=self.destination
+            )
         supervisor: Supervisor | None = None
         self._starting = True  # two runs at once are refused from the first moment on
         try:

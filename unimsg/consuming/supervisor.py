@@ -60,7 +60,7 @@ class Supervisor:
                 try:
                     link = await self._open()
                 except Exception as raised:  # noqa: BLE001 - translated; permanent only at the first open
-                    error = self._translated(raised)
+                    error: Exception | None = self._translated(raised)
                     if isinstance(error, PERMANENT) and not self.opened.is_set():
                         raise error from (raised if raised is not error else None)
                     home.health.redden("connection", f"cannot consume: {error}")
@@ -208,7 +208,9 @@ class Supervisor:
                         home.release(delivery)
                 await link.settler.flush()
         except TimeoutError:
-            log.warning("%r: not everything could be settled before the end; it comes again", home.destination)
+            log.warning(
+                "%r: not everything could be settled before the end; it comes again", home.destination
+            )
             await link.intake.abort()
             intake.cancel()
         except Exception as error:  # noqa: BLE001 - the service is gone; what is not settled comes again

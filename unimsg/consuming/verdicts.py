@@ -170,7 +170,8 @@ class Verdicts:
             delivery._trouble = Trouble(time.time())
         if self._target is None:
             home.health.redden(
-                "no dead letter destination", f"a message is exhausted ({reason}) and there is no dead_letter="
+                "no dead letter destination",
+                f"a message is exhausted ({reason}) and there is no dead_letter=",
             )
             return False
         delivery._trouble.doomed = reason
@@ -248,13 +249,17 @@ class Verdicts:
         if delivery._state == DROPPED:
             assignment = delivery._received.assignment
             if assignment is not None and not assignment.live:
-                raise AssignmentLostError("the assignment is gone: it will come again", destination=home.destination)
+                raise AssignmentLostError(
+                    "the assignment is gone: it will come again", destination=home.destination
+                )
             raise LeaseLostError("the lease is gone: it will come again", destination=home.destination)
         if delivery._verb is not None or delivery._state != RUNNING:
             if delivery._verb is not None and delivery._verb[0] == verb:
                 return
             given = delivery._verb[0] if delivery._verb else "a verdict"
-            raise SettleError(f"{verb} after {given}: a delivery is settled once", destination=home.destination)
+            raise SettleError(
+                f"{verb} after {given}: a delivery is settled once", destination=home.destination
+            )
         delivery._verb = (verb, value)
         if delivery._slot is not None:
             await self._within_handler(delivery, verb, value)

@@ -28,8 +28,13 @@ class Source(Protocol):
     """Where workers take from: lanes, or claims in front of lanes."""
 
     @property
-    def ready(self) -> int: ...
-    def take(self) -> AnyDelivery | None: ...
+    def ready(self) -> int:
+        """How many workers could start now."""
+        ...
+
+    def take(self) -> AnyDelivery | None:
+        """Return the next that may run, or None."""
+        ...
 
 
 class Slot:
@@ -59,7 +64,9 @@ class Slot:
 class Workers:
     """Runs a handler over what a source gives."""
 
-    def __init__(self, home: ConsumingLoop, handler: Callable[[Any], Awaitable[None]], source: Source) -> None:
+    def __init__(
+        self, home: ConsumingLoop, handler: Callable[[Any], Awaitable[None]], source: Source
+    ) -> None:
         self._home = home
         self._handler: Callable[[Any], Any] = handler
         self._source = source
@@ -71,7 +78,9 @@ class Workers:
         self._gathering = asyncio.Lock()
         self.slots = [Slot() for _ in range(settings.concurrency)]
         for number, slot in enumerate(self.slots):
-            slot.task = asyncio.create_task(work(slot), name=f"unimsg.worker[{settings.destination}][{number}]")
+            slot.task = asyncio.create_task(
+                work(slot), name=f"unimsg.worker[{settings.destination}][{number}]"
+            )
         self._watch = self._loop.call_later(settings.timeout, self._check_timeouts)
 
     @property
@@ -156,7 +165,7 @@ class Workers:
                     verdicts.succeeded(delivery)
                 else:
                     await self._unusual(slot, delivery, result)
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - sorted out by its kind
                 slot.running = ()
                 await self._raised(slot, delivery, error)
             if delivery._state != HELD:
@@ -224,7 +233,9 @@ class Workers:
                 await home.verdicts.give_back(delivery)
                 raise error
             elif not reason:  # something that the handler awaited was cancelled: that is its failure
-                await home.verdicts.failed(delivery, Fail("the handler was cancelled by something it awaited"))
+                await home.verdicts.failed(
+                    delivery, Fail("the handler was cancelled by something it awaited")
+                )
         elif isinstance(error, DecodeError):
             home.undecodable()
             await home.verdicts.failed(delivery, error)
@@ -300,7 +311,9 @@ class Workers:
 
     async def _run_batch(self, slot: Slot, batch: list[AnyDelivery]) -> None:
         home = self._home
-        batch = [delivery for delivery in batch if delivery._state != DROPPED]  # lost while they were gathered
+        batch = [
+            delivery for delivery in batch if delivery._state != DROPPED
+        ]  # lost while they were gathered
         if not batch:
             return
         for delivery in batch:
