@@ -72,8 +72,17 @@ def imports(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            found.add("." * node.level + (node.module or ""))
+            source = "." * node.level + (node.module or "")
+            found.update(
+                f"{source}.{alias.name}" if submodule(source, alias.name) else source for alias in node.names
+            )
     return found
+
+
+def submodule(package: str, name: str) -> bool:
+    """Whether `from package import name` names a file of ours, not something that a file defines."""
+    path = ROOT.joinpath(*package.split("."), name)
+    return path.is_dir() or path.with_suffix(".py").exists()
 
 
 def test_nobody_inside_imports_the_facade() -> None:

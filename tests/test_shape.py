@@ -142,7 +142,7 @@ def unreasoned(comment: str) -> bool:
         ("# the noise of it", False),
     ],
 )
-def test_a_bare_switch_is_recognised(comment: str, bare: bool) -> None:  # noqa: FBT001 - a row of the table
+def test_a_bare_switch_is_recognised(comment: str, bare: bool) -> None:
     """The next test rests on this table."""
     assert unreasoned(comment) is bare
 
