@@ -1,0 +1,389 @@
+"""Batcher: brings what was offered to the sender, a batch at a time, and each entry to its end.
+
+Law: owns the flow and the time: when a batch is cut, how many are out, what is sent again and when, whose deadline has
+passed. What order means is in `lanes`, what a result means in `outcomes`, where the sender comes from in `link`.
+
+A batch goes out at once when none is out, else when it is full or has waited for `linger`. It is sent by one of at most
+`in_flight` pumps, tasks that stay: so a publish costs no task, all that is offered in one turn of the event loop shares
+a batch, and the cancellation of one caller reaches nobody else's message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextvars import Context
+from random import random
+
+from unimsg.errors import ClosedError, Error, OutcomeUnknownError, ThrottledError, TimedOutError
+from unimsg.message import Receipt, WireMessage
+from unimsg.policies.backoff import backoff
+from unimsg.publishing.entry import SENT, Entry, Part
+from unimsg.publishing.lanes import Lane, Lanes
+from unimsg.publishing.ledger import NEVER, Flight, Ledger
+from unimsg.publishing.link import Link
+from unimsg.publishing.outcomes import Wording, loses_sender, meaning, meaning_of_raised
+from unimsg.spi import Sender
+
+FIRST_WAIT, LONGEST_WAIT = 0.05, 5.0
+"""Seconds before a refused message is sent again: the first wait, doubled each time, up to the longest."""
+SWEEP = 0.01
+"""Seconds between two looks for passed deadlines, at least: one timer serves all messages."""
+GRACE = 5.0
+"""Seconds after the last deadline of a batch when a sender that has not answered is given up."""
+CLOSING = 0.2
+"""The part of the time to close that is kept for closing the sender."""
+
+
+class Batcher:
+    """The flow of one publisher; used from one event loop."""
+
+    def __init__(
+        self,
+        wording: Wording,
+        *,
+        examine: Callable[[WireMessage], None],
+        translate: Callable[[Exception], Error | None],
+        make_link: Callable[[Batcher], Link],
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.ledger = Ledger(wording)
+        self.link = make_link(self)
+        self._wording = wording
+        self._examine = examine
+        self._translate = translate
+        self._pumps: set[asyncio.Task[None]] = set()
+        self._idle: list[asyncio.Future[None]] = []
+        self._busy = 0
+        """Pumps that were woken or are sending."""
+        self._woken = 0
+        """Of these, the ones that have not cut their batch yet."""
+        self._lingered = False
+        self._linger: asyncio.TimerHandle | None = None
+        self._paused_until = 0.0
+        self._alarm: asyncio.TimerHandle | None = None
+        self._sweep: asyncio.TimerHandle | None = None
+        self._sweep_at = NEVER
+        self._closing: asyncio.Task[None] | None = None
+
+    # ------------------------------------------------------------ in
+
+    def offer(self, entry: Entry) -> None:
+        """Take an entry; from here on it has exactly one end.
+
+        Raises:
+            ClosedError: after `aclose` has begun.
+            PublishError, CapabilityError: a check before the wire; the entry was not taken.
+        """
+        ledger = self.ledger
+        if self._closing is not None:
+            raise self._wording.placed(ClosedError("the publisher is closed, the message was not sent"))
+        if ledger.lanes is None:
+            ledger.unopened[entry] = None
+        else:
+            self._admit(ledger.lanes, entry)
+        ledger.counters.accepted += 1
+        if entry.deadline < self._sweep_at:
+            self._sweep_by(entry.deadline)
+        if self.link.sender is None:
+            self.link.start()
+        else:
+            self._stir()
+
+    def _admit(self, lanes: Lanes, entry: Entry) -> None:
+        message = entry.message
+        self._examine(message)
+        limits = lanes.limits
+        try:
+            entry.size = limits.measure(message)
+        except Error as error:
+            self._wording.placed(error)
+            raise
+        lanes.put(entry, limits.lane(message))
+
+    # ------------------------------------------------------------ the link
+
+    def opened(self, sender: Sender) -> None:
+        """A sender is there: what waited for it is checked against its limits and goes out."""
+        ledger = self.ledger
+        if ledger.lanes is not None:
+            ledger.lanes.limits = sender.limits
+        else:
+            ledger.lanes = Lanes(sender.limits)
+            while ledger.unopened:
+                entry, _ = ledger.unopened.popitem(last=False)
+                try:
+                    self._admit(ledger.lanes, entry)
+                except Error as error:
+                    ledger.end(entry, error)
+            ledger.look()
+        self._stir()
+
+    def failed(self, error: Error) -> None:
+        """There will be no sender: all who wait get this error."""
+        for entry in tuple(self.ledger):
+            self.ledger.end(entry, self._wording.again(error))
+        self.ledger.look()
+
+    def delayed(self, error: Error) -> None:
+        """There is no sender yet; this is why."""
+        for entry in self.ledger:
+            entry.error = error
+
+    def wanted(self) -> bool:
+        """Whether any message waits for a sender."""
+        return self.ledger.waiting > 0
+
+    # ------------------------------------------------------------ out
+
+    def _due(self, busy: int) -> bool:
+        """Whether another batch should go now, when `busy` pumps are at work."""
+        lanes = self.ledger.lanes
+        if lanes is None or not lanes.messages or self.link.sender is None or self._paused_until:
+            return False
+        if not busy:
+            return True
+        if busy >= lanes.limits.in_flight:
+            return False
+        return self._lingered or self.ledger.watched or lanes.batches > self._woken
+
+    def _stir(self) -> None:
+        """Something may go now: wake a pump, or see to it that what waits does not wait too long."""
+        if self._due(self._busy):
+            self._busy += 1
+            self._woken += 1
+            while self._idle:
+                wake = self._idle.pop()
+                if not wake.done():
+                    wake.set_result(None)
+                    return
+            name = f"unimsg publisher {self._wording.destination}: pump"
+            pump = self.loop.create_task(self._pump(), name=name, context=Context())
+            self._pumps.add(pump)
+            pump.add_done_callback(self._pumps.discard)
+        elif self._linger is None and self._busy > self._woken and not self._lingered:
+            lanes = self.ledger.lanes
+            if lanes is not None and lanes.messages:
+                self._linger = self.loop.call_later(lanes.limits.linger, self._on_linger)
+
+    def _on_linger(self) -> None:
+        self._linger = None
+        self._lingered = True
+        self._stir()
+
+    async def _pump(self) -> None:
+        while True:
+            self._woken -= 1
+            await self._send()
+            if self._due(self._busy - 1):
+                self._woken += 1
+                continue
+            self._busy -= 1
+            self._stir()
+            wake: asyncio.Future[None] = self.loop.create_future()
+            self._idle.append(wake)
+            await wake
+
+    async def _send(self) -> None:
+        """Cut one batch, send it once, and bring its results home."""
+        sender, lanes, ledger = self.link.sender, self.ledger.lanes, self.ledger
+        if sender is None or lanes is None or self._paused_until or not (batch := lanes.cut()):
+            return
+        self._lingered = False
+        self._stir()
+        pump = asyncio.current_task()
+        assert pump is not None  # noqa: S101 - only pumps send
+        flight = Flight(batch, pump)
+        ledger.flights.add(flight)
+        ledger.counters.batches += 1
+        raised: BaseException | None = None
+        results: Sequence[Receipt | Error] = ()
+        try:
+            results = await sender.send_batch([entry.message for entry in batch], flight.deadline)
+        except asyncio.CancelledError as error:
+            if flight.overdue:
+                pump.uncancel()
+            if pump.cancelling():
+                for entry in batch:
+                    if entry.state == SENT:
+                        ledger.end(entry, self._wording.unknown(None, "the publisher was cancelled"))
+                raise
+            raised = error
+        except Exception as error:  # noqa: BLE001 - by the contract the outcome of all is unknown: each caller is told
+            raised = error
+        finally:
+            ledger.flights.discard(flight)
+        self._bring_home(batch, results, raised, sender)
+
+    # ------------------------------------------------------------ home
+
+    def _bring_home(
+        self,
+        batch: list[Entry],
+        results: Sequence[Receipt | Error],
+        raised: BaseException | None,
+        sender: Sender,
+    ) -> None:
+        lanes = self.ledger.lanes
+        assert lanes is not None  # noqa: S101 - the batch was cut from them
+        if raised is not None or len(results) != len(batch):
+            results = [self._told(raised, len(results), len(batch))] * len(batch)
+        confirmed = 0
+        troubled: list[tuple[Entry, Error]] = []
+        for entry, result in zip(batch, results, strict=True):
+            if type(result) is Receipt:
+                if entry.state == SENT:
+                    entry.end(result)
+                    confirmed += 1
+            elif isinstance(result, Error):
+                troubled.append((entry, result))
+            else:
+                troubled.append(
+                    (entry, OutcomeUnknownError(f"the sender's answer was {type(result).__name__}"))
+                )
+        self.ledger.counters.confirmed += confirmed
+        if troubled:
+            self._mend(lanes, troubled, raised=raised is not None, all_of_them=not confirmed)
+            if any(loses_sender(error, raised=raised is not None) for _, error in troubled):
+                self.link.lose(sender)
+        lanes.give_back(batch)
+        if self.ledger.watched:
+            self.ledger.look()
+        if troubled:
+            self._on_alarm()
+
+    def _told(self, raised: BaseException | None, got: int, wanted: int) -> Error:
+        """Return our error for what `send_batch` raised, or for an answer that cannot be matched to the messages."""
+        if raised is None:
+            return OutcomeUnknownError(
+                f"the backend gave {got} results for {wanted} messages, against its contract"
+            )
+        if isinstance(raised, Error):
+            return raised
+        error: Error | None = None
+        if isinstance(raised, asyncio.CancelledError):
+            error = TimedOutError("the sender gave no answer and was given up")
+        elif isinstance(raised, Exception):
+            error = self._translate(raised)
+        if error is None:
+            error = OutcomeUnknownError(f"the sender failed with {type(raised).__name__}: {raised}")
+        error.__cause__ = raised
+        return error
+
+    def _mend(
+        self, lanes: Lanes, troubled: list[tuple[Entry, Error]], *, raised: bool, all_of_them: bool
+    ) -> None:
+        """End what must end, and put back what is to be sent again."""
+        now = self.loop.time()
+        again: dict[Lane, tuple[list[Entry], list[float]]] = {}
+        for entry, error in troubled:
+            if entry.state != SENT:
+                continue  # its caller has an answer already
+            what = meaning_of_raised(error) if raised else meaning(error)
+            if what == "unknown":
+                self.ledger.end(entry, self._wording.unknown(error))
+            elif what == "refused":
+                self.ledger.end(entry, self._wording.refused(error))
+            elif (due := self._next_try(entry, error, now)) is not None and entry.lane is not None:
+                entries, dues = again.setdefault(entry.lane, ([], []))
+                entries.append(entry)
+                dues.append(due)
+        throttled = all_of_them and all(isinstance(error, ThrottledError) for _, error in troubled)
+        for entries, dues in again.values():
+            lanes.put_back(entries, max(dues))
+            self.ledger.counters.resent += len(entries)
+            if throttled:  # the service, not one lane of it: whatever is sent before would be refused as well
+                self._paused_until = max(self._paused_until, *dues)
+
+    def _next_try(self, entry: Entry, error: Error, now: float) -> float | None:
+        """Return when to send it again; None when it has ended, since that would be too late or out of order."""
+        entry.tries += 1
+        entry.error = error
+        if isinstance(entry, Part) and entry.message.key in entry.call.halted:
+            self.ledger.end(entry, self.ledger.halted())
+            return None
+        wait = backoff(
+            entry.tries, initial=FIRST_WAIT, factor=2.0, max=LONGEST_WAIT, jitter="equal", random=random
+        )
+        due = now + max(wait, error.retry_after or 0.0)
+        if due >= entry.deadline:
+            happened = f"the message was refused {entry.tries} times, and its timeout ends before another try"
+            self.ledger.end(entry, self._wording.not_sent(happened, error))
+            return None
+        return due
+
+    # ------------------------------------------------------------ time
+
+    def _on_alarm(self) -> None:
+        """Let go what waited for a time, and set the alarm for the next."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        now = self.loop.time()
+        if self._paused_until <= now:
+            self._paused_until = 0.0
+        lanes = self.ledger.lanes
+        due = lanes.release(now) if lanes is not None else None
+        times = [at for at in (due, self._paused_until) if at]
+        if times:
+            self._alarm = self.loop.call_at(min(times), self._on_alarm)
+        self._stir()
+
+    def _sweep_by(self, at: float) -> None:
+        if self._sweep is not None:
+            self._sweep.cancel()
+        self._sweep_at = at
+        self._sweep = self.loop.call_at(at, self._on_sweep)
+
+    def _on_sweep(self) -> None:
+        """Answer those whose deadline has passed; give up a sender that does not answer at all."""
+        now = self.loop.time()
+        nearest = self.ledger.expire(now)
+        for flight in self.ledger.flights:
+            if flight.overdue:
+                continue
+            if flight.deadline + GRACE > now:
+                nearest = min(nearest, flight.deadline + GRACE)
+            else:
+                flight.overdue = True
+                flight.pump.cancel()
+        self._sweep, self._sweep_at = None, NEVER
+        if nearest < NEVER:
+            self._sweep_by(max(nearest, now + SWEEP))
+        self._stir()
+
+    # ------------------------------------------------------------ the end
+
+    async def flush(self) -> None:
+        """Send what waits without lingering; returns when everything accepted so far has ended."""
+        done = self.ledger.watch()
+        self._stir()
+        try:
+            await done
+        finally:
+            done.cancel()
+            self.ledger.look()
+
+    async def aclose(self, timeout: float) -> None:
+        """Flush within `timeout` seconds, answer the rest, close the sender; a second call waits for the first."""
+        if self._closing is None:
+            self._closing = self.loop.create_task(self._close(timeout), name="unimsg publisher: close")
+        await asyncio.shield(self._closing)
+
+    async def _close(self, timeout: float) -> None:
+        ends = self.loop.time() + timeout
+        try:
+            async with asyncio.timeout(timeout * (1 - CLOSING)):
+                await self.flush()
+        except TimeoutError:
+            pass
+        self.ledger.end_all("the publisher was closed")
+        for timer in (self._linger, self._alarm, self._sweep):
+            if timer is not None:
+                timer.cancel()
+        self._linger = self._alarm = self._sweep = None
+        for pump in self._pumps:
+            pump.cancel()
+        if self._pumps:
+            await asyncio.wait(self._pumps, timeout=max(0.0, ends - self.loop.time()))
+        await self.link.aclose(max(0.0, ends - self.loop.time()))

@@ -1,0 +1,93 @@
+"""Checks before the wire: what is wrong with a message whatever service it goes to.
+
+Law: pure; raises, never mends. What a service's own limits say is checked by its sender's `measure`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from unimsg.capabilities import Capabilities, Needs, check
+from unimsg.errors import RejectedError
+from unimsg.message import NO_HEADERS, Message
+
+RESERVED = "unimsg-"
+"""Header names that begin so are ours."""
+LOWEST, HIGHEST = 0, 9
+"""The range of `priority`."""
+
+
+def message(message: Message[Any], *, reserved: bool = False) -> None:
+    """Refuse a message that no service could carry as it is meant.
+
+    Args:
+        message: its body may be encoded or not; it is not looked at.
+        reserved: whether headers of ours are allowed.
+
+    Raises:
+        RejectedError: a field has the wrong type or is out of range.
+    """
+    if message.key is not None and not isinstance(message.key, str):
+        raise RejectedError(f"key must be text or None, not {type(message.key).__name__}")
+    if message.id is not None and (not isinstance(message.id, str) or not message.id):
+        raise RejectedError(f"id must be text that is not empty, not {message.id!r}")
+    if message.content_type is not None and not isinstance(message.content_type, str):
+        raise RejectedError(f"content_type must be text or None, not {type(message.content_type).__name__}")
+    if message.headers is not NO_HEADERS:
+        _headers(message.headers, reserved=reserved)
+    if message.delay and not (_is_number(message.delay) and message.delay >= 0):
+        raise RejectedError(f"delay must be 0 or more seconds, not {message.delay!r}")
+    if message.ttl is not None and not (_is_number(message.ttl) and message.ttl > 0):
+        raise RejectedError(f"ttl must be more than 0 seconds, not {message.ttl!r}")
+    priority = message.priority
+    if priority is not None and not (type(priority) is int and LOWEST <= priority <= HIGHEST):
+        raise RejectedError(f"priority must be a whole number from {LOWEST} to {HIGHEST}, not {priority!r}")
+
+
+def capabilities(
+    message: Message[Any],
+    have: Capabilities,
+    *,
+    backend: str,
+    destination: str,
+    others: Callable[[], Mapping[str, Capabilities]],
+) -> None:
+    """Refuse a message that asks for what the backend, as configured, does not have.
+
+    Raises:
+        CapabilityError: with `missing`.
+    """
+    needs = Needs(
+        headers="emulated" if message.headers else None,
+        delay="emulated" if message.delay else None,
+        ttl=True if message.ttl is not None else None,
+        priority=True if message.priority is not None else None,
+    )
+    check(needs, have, backend=backend, destination=destination, others=others)
+
+
+def asks(message: Message[Any]) -> bool:
+    """Return whether the message asks for anything that a backend may not have."""
+    return bool(message.headers or message.delay or message.ttl is not None or message.priority is not None)
+
+
+def _headers(headers: object, *, reserved: bool) -> None:
+    if not isinstance(headers, Mapping):
+        raise RejectedError(f"headers must map text to text, not be {type(headers).__name__}")
+    for name, value in headers.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise RejectedError(
+                f"header {name!r}: name and value must be text, not {type(name).__name__} and {type(value).__name__}"
+            )
+        if not name:
+            raise RejectedError("a header has no name")
+        if not reserved and name[: len(RESERVED)].lower() == RESERVED:
+            raise RejectedError(
+                f"header {name!r}: names that begin with {RESERVED!r} are reserved, choose another"
+            )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
