@@ -43,7 +43,12 @@ class Link:
         self._failed: asyncio.Future[None] = self._loop.create_future()
         self.paused: dict[Assignment, Hashable] = {}
         """Assignments that were paused because they, or one lane of theirs, have too much in hand."""
+        self._leaving: set[Assignment] = set()
         self.open = True
+
+    def holds(self, assignment: Assignment) -> bool:
+        """Whether messages of an assignment may still be taken in."""
+        return assignment.live and assignment not in self._leaving
 
     def attach(self, receiver: Receiver) -> None:
         """The receiver is open: start what serves it."""
@@ -157,6 +162,7 @@ class Link:
     async def revoked(self, assignments: Sequence[Assignment], deadline: float, /) -> None:
         """Drain and settle these until `deadline`; see `unimsg.spi.Events`."""
         mine = set(assignments)
+        self._leaving |= mine
         home = self._home
         keep = self.unfinished_below(mine)
         home.drop_waiting(lambda d: d._received.assignment in mine and d not in keep)
@@ -190,6 +196,7 @@ class Link:
 
     def _forget(self, mine: set[Assignment]) -> None:
         home = self._home
+        self._leaving -= mine
         for assignment in mine:
             assignment.live = False
         gone = [d for d in home.live if d._received.assignment in mine and d._link is self]

@@ -136,7 +136,7 @@ class ConsumingLoop:
         """What came: into hand, above the watermark, into its lane."""
         self.counters.received += len(batch)
         now = self.clock()
-        cumulative = link.settler.cumulative
+        track = link.track if link.settler.cumulative else None
         remembered, lane_of, put = self.verdicts.attempts, self._lane_of, self.lanes.put
         for received in batch:
             attempts = received.attempts
@@ -147,8 +147,11 @@ class ConsumingLoop:
             delivery._since = now
             self.live.add(delivery)
             self._bytes += delivery._size
-            if cumulative and received.assignment is not None:
-                link.track(delivery, received.assignment)
+            if received.assignment is not None and not link.holds(received.assignment):
+                self.forget((delivery,))  # taken away while the answer was under way
+                continue
+            if track is not None and received.assignment is not None:
+                track(delivery, received.assignment)
             if self.stopping or not link.open:
                 self.late.append(delivery)
                 continue

@@ -17,7 +17,9 @@ class Home:
     state = None
 
 
-def delivery(seq: int = 0, *, key: str | None = None, assignment: Assignment | None = None, **facts: Any) -> Delivery[Any]:
+def delivery(
+    seq: int = 0, *, key: str | None = None, assignment: Assignment | None = None, **facts: Any
+) -> Delivery[Any]:
     """A delivery whose token is its number."""
     message = WireMessage(body=b"{}", key=key, id=facts.pop("id", f"id-{seq}"))
     received = Received(message=message, token=seq, lane=key, assignment=assignment, **facts)
