@@ -1,0 +1,1 @@
+"""Backends: one folder for each service, none knowing another; found by scheme, loaded when asked for."""
