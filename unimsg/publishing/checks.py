@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+
+from msgspec.structs import replace
 
 from unimsg.capabilities import Capabilities, Needs, check
 from unimsg.errors import RejectedError
-from unimsg.message import NO_HEADERS, Message
+from unimsg.message import NO_HEADERS, WireMessage
 
 RESERVED = "unimsg-"
 """Header names that begin so are ours."""
@@ -19,12 +20,15 @@ LOWEST, HIGHEST = 0, 9
 """The range of `priority`."""
 
 
-def message(message: Message[Any], *, reserved: bool = False) -> None:
+def message(message: WireMessage, *, reserved: bool = False) -> WireMessage:
     """Refuse a message that no service could carry as it is meant.
 
     Args:
-        message: its body may be encoded or not; it is not looked at.
+        message: its body is not looked at.
         reserved: whether headers of ours are allowed.
+
+    Returns:
+        An equal message; its headers are a copy, since the caller may go on to change them.
 
     Raises:
         RejectedError: a field has the wrong type or is out of range.
@@ -35,19 +39,21 @@ def message(message: Message[Any], *, reserved: bool = False) -> None:
         raise RejectedError(f"id must be text that is not empty, not {message.id!r}")
     if message.content_type is not None and not isinstance(message.content_type, str):
         raise RejectedError(f"content_type must be text or None, not {type(message.content_type).__name__}")
-    if message.headers is not NO_HEADERS:
-        _headers(message.headers, reserved=reserved)
-    if message.delay and not (_is_number(message.delay) and message.delay >= 0):
+    if message.delay != 0.0 and not (_is_number(message.delay) and message.delay > 0):
         raise RejectedError(f"delay must be 0 or more seconds, not {message.delay!r}")
     if message.ttl is not None and not (_is_number(message.ttl) and message.ttl > 0):
         raise RejectedError(f"ttl must be more than 0 seconds, not {message.ttl!r}")
     priority = message.priority
     if priority is not None and not (type(priority) is int and LOWEST <= priority <= HIGHEST):
         raise RejectedError(f"priority must be a whole number from {LOWEST} to {HIGHEST}, not {priority!r}")
+    if message.headers is NO_HEADERS:
+        return message
+    _headers(message.headers, reserved=reserved)
+    return replace(message, headers=dict(message.headers))
 
 
 def capabilities(
-    message: Message[Any],
+    message: WireMessage,
     have: Capabilities,
     *,
     backend: str,
@@ -66,11 +72,6 @@ def capabilities(
         priority=True if message.priority is not None else None,
     )
     check(needs, have, backend=backend, destination=destination, others=others)
-
-
-def asks(message: Message[Any]) -> bool:
-    """Return whether the message asks for anything that a backend may not have."""
-    return bool(message.headers or message.delay or message.ttl is not None or message.priority is not None)
 
 
 def _headers(headers: object, *, reserved: bool) -> None:

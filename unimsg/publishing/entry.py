@@ -31,7 +31,7 @@ class Entry:
         lane: where it queues; None before a sender is open.
         beside: those it waits with to be sent again, when it asked for no order; None: it waits in its lane.
         tries: how often a sender refused it for now.
-        error: why it is to be sent again; None: it never was refused.
+        error: why it is not out yet; None: no reason but its turn.
     """
 
     __slots__ = ("beside", "deadline", "error", "lane", "message", "size", "state", "tries")
@@ -52,19 +52,27 @@ class Entry:
 
 
 class Single(Entry):
-    """The entry of one `publish`."""
+    """The entry of one `publish`.
 
-    __slots__ = ("future",)
+    Attributes:
+        outcome: its end, once there is one.
+        future: wakes the caller; None while nobody waits. An error is a result of it, not its exception, so that a
+            caller who has gone leaves no exception unread.
+    """
 
-    def __init__(self, message: WireMessage, deadline: float, future: asyncio.Future[Outcome]) -> None:
+    __slots__ = ("future", "outcome")
+
+    def __init__(self, message: WireMessage, deadline: float) -> None:
         super().__init__(message, deadline)
-        self.future = future
+        self.outcome: Outcome | None = None
+        self.future: asyncio.Future[None] | None = None
 
     def end(self, outcome: Outcome) -> None:
-        """Wake the caller; an error is a result here, so that a caller who has gone leaves no unread exception."""
+        """Wake the caller."""
         self.state = ENDED
-        if not self.future.done():
-            self.future.set_result(outcome)
+        self.outcome = outcome
+        if self.future is not None and not self.future.done():
+            self.future.set_result(None)
 
 
 class Part(Entry):

@@ -25,17 +25,38 @@ class Flight:
     Attributes:
         batch: its entries, in the order they were handed over.
         deadline: the latest of theirs.
-        pump: the task that sends it.
-        overdue: it was given up long after its deadline.
+        inline: it is sent by the task of the caller, not by a pump.
+        suspended: the event loop had a turn before the sender answered, as far as that was looked at.
+        overdue: it was given up.
     """
 
-    __slots__ = ("batch", "deadline", "overdue", "pump")
+    __slots__ = ("_cancelled", "_task", "batch", "deadline", "inline", "overdue", "suspended")
 
-    def __init__(self, batch: list[Entry], pump: asyncio.Task[None]) -> None:
+    def __init__(self, batch: list[Entry], *, inline: bool) -> None:
         self.batch = batch
-        self.deadline = max([entry.deadline for entry in batch])
-        self.pump = pump
+        self.deadline = batch[0].deadline if len(batch) == 1 else max([entry.deadline for entry in batch])
+        self.inline = inline
+        self.suspended = False
         self.overdue = False
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine sends it
+        self._task = task
+        self._cancelled = task.cancelling()
+
+    def note_suspension(self) -> None:
+        """The event loop has a turn and the sender has not answered."""
+        self.suspended = True
+
+    def give_up(self) -> None:
+        """Cancel the sending."""
+        self.overdue = True
+        self._task.cancel()
+
+    def is_cancelled(self) -> bool:
+        """Whether somebody cancelled the task that sends it: somebody else than `give_up`."""
+        if self.overdue:
+            self._task.uncancel()
+        return self._task.cancelling() > self._cancelled
 
 
 class Ledger:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from unimsg.capabilities import Capabilities
 from unimsg.codecs import Codec
@@ -17,7 +17,7 @@ from unimsg.message import NO_HEADERS, Message, Receipt, WireMessage, new_id
 from unimsg.publishing import checks
 from unimsg.publishing.batcher import Batcher
 from unimsg.publishing.counters import PublisherStats
-from unimsg.publishing.entry import Call, Outcome, Part, Single
+from unimsg.publishing.entry import Call, Part, Single
 from unimsg.publishing.link import Link
 from unimsg.publishing.outcomes import Wording
 from unimsg.spi import Sender
@@ -101,17 +101,24 @@ class Publisher(Generic[T]):
             BackendError: the destination could not be opened: it does not exist, or access is denied.
             ClosedError: the publisher is closed.
         """
+        codec = self._codec
+        try:
+            encoded = codec.encode(body)
+        except Error as error:
+            self._wording.placed(error)
+            raise
         message = Message(
-            body=body,
+            body=encoded,
             key=key,
-            headers=NO_HEADERS if headers is None else headers,
+            headers=headers if headers is not None else NO_HEADERS,
             id=new_id() if id is None else id,
+            content_type=codec.content_type if content_type is None else content_type,
+            timestamp=time.time(),
             delay=delay if type(delay) is float else self._seconds("delay", delay),
             ttl=None if ttl is None else self._seconds("ttl", ttl),
             priority=priority,
-            content_type=content_type,
         )
-        return await self._publish(self._wire(message), timeout)
+        return await self._publish(self._checked(message), timeout)
 
     async def publish_wire(
         self,
@@ -123,11 +130,7 @@ class Publisher(Generic[T]):
 
         Raises, returns and leaves behind what `publish` does.
         """
-        try:
-            checks.message(message, reserved=True)
-        except RejectedError as error:
-            raise self._wording.placed(error) from None
-        return await self._publish(message, timeout)
+        return await self._publish(self._checked(message, reserved=True), timeout)
 
     async def publish_many(
         self,
@@ -206,18 +209,22 @@ class Publisher(Generic[T]):
 
     async def _publish(self, message: WireMessage, timeout: Duration) -> Receipt:  # noqa: ASYNC109 - as above
         batcher = self._ready()
-        loop = batcher.loop
-        future: asyncio.Future[Outcome] = loop.create_future()
-        entry = Single(message, loop.time() + self._timeout(timeout), future)
-        batcher.offer(entry)
+        budget = timeout if type(timeout) is float and timeout > 0 else self._timeout(timeout)
+        entry = Single(message, batcher.loop.time() + budget)
         try:
-            outcome = await future
+            if batcher.offer(entry, inline=True):
+                await batcher.send_inline()
+            if entry.outcome is None:
+                entry.future = batcher.loop.create_future()
+                await entry.future
         except asyncio.CancelledError:
             batcher.ledger.withdraw(entry)
             raise
-        if isinstance(outcome, Error):
-            raise outcome
-        return outcome
+        outcome = entry.outcome
+        if type(outcome) is Receipt:
+            return outcome
+        assert isinstance(outcome, Error)  # noqa: S101 - one or the other
+        raise outcome
 
     def _take(self, batcher: Batcher, call: Call, message: Message[T], budget: float) -> None:
         """Take one message of many; what is wrong with it is its result."""
@@ -248,28 +255,37 @@ class Publisher(Generic[T]):
             destination=self.destination,
         )
 
-    def _wire(self, message: Message[Any]) -> WireMessage:
+    def _wire(self, message: Message[T]) -> WireMessage:
         """Encode; the id it has, or gets here, is the one it keeps."""
         try:
-            checks.message(message)
             encoded = self._codec.encode(message.body)
         except Error as error:
             self._wording.placed(error)
             raise
-        return Message(
-            body=encoded,
-            key=message.key,
-            headers=dict(message.headers) if message.headers else NO_HEADERS,
-            id=message.id if message.id is not None else new_id(),
-            content_type=message.content_type or self._codec.content_type,
-            timestamp=message.timestamp or time.time(),
-            delay=message.delay,
-            ttl=message.ttl,
-            priority=message.priority,
+        return self._checked(
+            Message(
+                body=encoded,
+                key=message.key,
+                headers=message.headers,
+                id=message.id if message.id is not None else new_id(),
+                content_type=message.content_type or self._codec.content_type,
+                timestamp=message.timestamp or time.time(),
+                delay=message.delay,
+                ttl=message.ttl,
+                priority=message.priority,
+            )
         )
 
+    def _checked(self, message: WireMessage, *, reserved: bool = False) -> WireMessage:
+        """Return the message, its headers out of the caller's reach."""
+        try:
+            return checks.message(message, reserved=reserved)
+        except RejectedError as error:
+            self._wording.placed(error)
+            raise
+
     def _examine(self, message: WireMessage) -> None:
-        if checks.asks(message):
+        if message.headers or message.delay or message.ttl is not None or message.priority is not None:
             checks.capabilities(
                 message,
                 self._capabilities(),
