@@ -75,10 +75,7 @@ class Settler:
 
     def ack(self, delivery: AnyDelivery) -> None:
         """The delivery is done."""
-        if self.cumulative:
-            self._mark(delivery, "acked")
-            return
-        delivery._state = SETTLING
+        delivery._state = DONE if self.cumulative else SETTLING
         acks = self._acks
         acks.append(delivery)
         if self._timer is None or len(acks) == self._limits.settle_messages:
@@ -94,20 +91,20 @@ class Settler:
         """The delivery has this verdict, to be counted as `outcome`."""
         if self.cumulative:
             if verb == "ack":
-                self._mark(delivery, outcome)
+                delivery._state = DONE
+                self._mark((delivery,), outcome)
+                self._arm(full=False)
             return
         delivery._state = SETTLING
         self._verdicts.append(Verdict(delivery, verb, delay, outcome))
         self._arm(full=False)
 
-    def _mark(self, delivery: AnyDelivery, outcome: str) -> None:
-        delivery._state = DONE
-        self._ledger.finished((delivery,), outcome)
-        assignment = delivery._received.assignment
-        if assignment is not None and assignment.live:
-            self._dirty.add(assignment)
-            if self._timer is None:
-                self._arm(full=False)
+    def _mark(self, deliveries: Sequence[AnyDelivery], outcome: str) -> None:
+        """These are done: the watermarks of their assignments may move."""
+        self._ledger.finished(deliveries, outcome)
+        for assignment in {delivery._received.assignment for delivery in deliveries}:
+            if assignment is not None and assignment.live:
+                self._dirty.add(assignment)
 
     def _arm(self, *, full: bool) -> None:
         self._quiet.clear()
@@ -243,6 +240,9 @@ class Settler:
         )
 
     async def _commit(self) -> None:
+        acks, self._acks = self._acks, []
+        if acks:
+            self._mark(acks, "acked")
         dirty, self._dirty = self._dirty, set()
         batch: list[Settlement] = []
         for assignment in dirty:
