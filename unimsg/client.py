@@ -18,7 +18,7 @@ from unimsg import registry
 from unimsg.capabilities import Capabilities, Needs, check
 from unimsg.codecs import JSON, Codec, resolve
 from unimsg.consuming.health import LoopHealth
-from unimsg.consuming.loop import Services
+from unimsg.consuming.services import Services
 from unimsg.consuming.settings import Given, Settings
 from unimsg.consuming.subscriber import Subscriber
 from unimsg.errors import (

@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 from unimsg.consuming.delivery import Delivery
+from unimsg.spi import Received
 
 AnyDelivery = Delivery[Any]
 
@@ -180,3 +181,14 @@ class Lanes:
             self._ready.append(lane)
         elif self._lanes.get(lane.key) is lane:
             del self._lanes[lane.key]
+
+
+def lane_of(order: str) -> Callable[[Received], Hashable]:
+    """Return what names the lane of a message, for the order that was asked for."""
+    if order == "key":
+        return lambda received: received.lane
+    if order == "partition":
+        return lambda received: received.assignment or received.lane
+    if order == "total":
+        return lambda _received: True
+    return lambda _received: None

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from unimsg.capabilities import Capabilities, check
+from unimsg.capabilities import check
 from unimsg.consuming.brakes import Brakes
 from unimsg.consuming.claims import Claims
 from unimsg.consuming.counters import Counters
@@ -20,34 +19,22 @@ from unimsg.consuming.delivery import DONE, DROPPED, HELD, RUNNING, WAITING, Del
 from unimsg.consuming.guard import Guard
 from unimsg.consuming.health import LoopHealth
 from unimsg.consuming.held import Held
-from unimsg.consuming.lanes import Lanes
+from unimsg.consuming.lanes import Lanes, lane_of
 from unimsg.consuming.limiter import Limiter
 from unimsg.consuming.link import Link
 from unimsg.consuming.prefetch import BYTES, Prefetch
+from unimsg.consuming.services import Services
 from unimsg.consuming.settings import Settings
 from unimsg.consuming.verdicts import Verdicts
 from unimsg.consuming.workers import Workers
 from unimsg.errors import AssignmentLostError, Error, LeaseLostError
-from unimsg.message import Receipt, WireMessage
-from unimsg.spi import Events, Received, ReceiveLimits, Receiver
+from unimsg.message import Receipt
+from unimsg.spi import Received, ReceiveLimits
 
 log = logging.getLogger("unimsg.consuming")
 
 AnyDelivery = Delivery[Any]
 NO_LIMIT = 1 << 62
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Services:
-    """What the client hands in."""
-
-    backend: str
-    open_receiver: Callable[[Events], Awaitable[Receiver]]
-    capabilities: Callable[[], Capabilities]
-    others: Callable[[], Mapping[str, Capabilities]]
-    translate: Callable[[Exception], Error | None]
-    dead_letter: Callable[[str, WireMessage], Awaitable[object]]
-    publish: Callable[[str, Any, Mapping[str, Any]], Awaitable[Receipt]]
 
 
 class ConsumingLoop:
@@ -103,7 +90,7 @@ class ConsumingLoop:
         self._sequence = 0
         self.late: list[AnyDelivery] = []
         """What arrived, or had not started, when the loop was told to stop."""
-        self._lane_of = _lane_of(settings.order or self.capabilities.ordering)
+        self._lane_of = lane_of(settings.order or self.capabilities.ordering)
         self.workers: Workers | None = None
         if handler is not None:
             self.workers = Workers(self, handler, self.claims or self.lanes)
@@ -126,7 +113,7 @@ class ConsumingLoop:
         except Error:
             await receiver.aclose(abort=True)
             raise
-        self._lane_of = _lane_of(settings.order or self.capabilities.ordering)
+        self._lane_of = lane_of(settings.order or self.capabilities.ordering)
         link.attach(receiver)
         self.limits = receiver.limits
         self.link = link
@@ -406,13 +393,3 @@ class ConsumingLoop:
     async def publish(self, destination: str, body: Any, options: Mapping[str, Any], /) -> Receipt:  # noqa: ANN401
         """See `Delivery.publish`."""
         return await self.services.publish(destination, body, options)
-
-
-def _lane_of(order: str) -> Callable[[Received], Hashable]:
-    if order == "key":
-        return lambda received: received.lane
-    if order == "partition":
-        return lambda received: received.assignment or received.lane
-    if order == "total":
-        return lambda _received: True
-    return lambda _received: None

@@ -16,7 +16,8 @@ from unimsg.consuming.delivery import DROPPED, HELD, RUNNING, BatchHandler, Deli
 from unimsg.consuming.guard import Guard
 from unimsg.consuming.handlers import Prepared, prepare
 from unimsg.consuming.health import LoopHealth
-from unimsg.consuming.loop import ConsumingLoop, Services
+from unimsg.consuming.loop import ConsumingLoop
+from unimsg.consuming.services import Services
 from unimsg.consuming.settings import Settings
 from unimsg.consuming.supervisor import Supervisor
 from unimsg.errors import ClosedError, ConfigError, DecodeError, OptionError

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from unimsg.capabilities import Capabilities, Lease
-from unimsg.consuming.loop import Services
+from unimsg.consuming.services import Services
 from unimsg.consuming.settings import Settings
 from unimsg.consuming.subscriber import Subscriber
-from unimsg.errors import Error
+from unimsg.errors import Error, LeaseLostError
 from unimsg.message import Receipt, WireMessage
 from unimsg.spi import Assignment, Events, Received, ReceiveLimits, Receiver, Settlement
 
@@ -76,8 +76,6 @@ class FakeReceiver:
 
     async def extend_batch(self, tokens: Sequence[Any], seconds: float, /) -> Sequence[Error | None]:
         self.extended += tokens
-        from unimsg.errors import LeaseLostError
-
         return [LeaseLostError("gone") if token in self.refuse_extend else None for token in tokens]
 
     async def stop_intake(self) -> None:

@@ -7,6 +7,7 @@ import contextvars
 from typing import Any
 
 import pytest
+from unimsg.policies.retry import RetryPolicy
 
 from tests.unit.consuming.harness import LIMITS, FakeReceiver, World, leased, until
 from unimsg.capabilities import Capabilities
@@ -25,7 +26,6 @@ from unimsg.errors import (
     ThrottledError,
     UnavailableError,
 )
-from unimsg.policies.retry import RetryPolicy
 from unimsg.spi import Assignment, ReceiveLimits
 
 LOG = ReceiveLimits(max_messages=100, wait=1.0, ack="cumulative", retry="core", release="none")
@@ -258,7 +258,7 @@ async def test_stop_drains_what_runs_and_gives_back_the_rest() -> None:
     go.set()
     await stopping
     await task
-    verbs = dict((token, verb) for verb, token in world.receiver.verbs())
+    verbs = {token: verb for verb, token in world.receiver.verbs()}
     acked = {token for token, verb in verbs.items() if verb == "ack"}
     assert acked == set(started)
     assert {token for token, verb in verbs.items() if verb == "release"} == set(world.receiver.given) - acked
@@ -515,7 +515,7 @@ async def test_iterating_settles_by_the_block() -> None:
     world = World(retry=FAST, dead_letter="dead", order="key")
     world.receiver.feed(b"1", b"2", b"3", key="k")
     seen: list[Any] = []
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ZeroDivisionError):  # noqa: PT012 - the loop is the thing
         async for delivery in world.subscriber:
             async with delivery:
                 seen.append(delivery.body)

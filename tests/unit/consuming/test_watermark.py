@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 
-from tests.unit.consuming.fakes import delivery
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.unit.consuming.fakes import delivery
 from unimsg.consuming.delivery import DONE, DROPPED, RUNNING
 from unimsg.consuming.watermark import Watermark
 

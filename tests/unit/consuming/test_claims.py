@@ -1,0 +1,268 @@
+"""Claims of an idempotent handler: in batches, for what is about to run, fenced (promises 5, 22 to 29)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from tests.unit.consuming.harness import World, leased, until
+from tests.unit.consuming.test_loop import FAST, balance
+from unimsg.consuming.delivery import Delivery
+from unimsg.consuming.guard import Claim
+from unimsg.errors import KeyReuseError, StoreUnavailableError
+
+
+class FakeGuard:
+    """Remembers by message id; the store can be taken down."""
+
+    lock = 10.0
+
+    def __init__(self) -> None:
+        self.rows: dict[str, str] = {}
+        self.tokens = 0
+        self.calls: list[tuple[str, int]] = []
+        self.down = False
+        self.refuse: set[str] = set()
+        self.closed = False
+
+    def _called(self, name: str, deliveries: Sequence[Delivery[Any]]) -> None:
+        self.calls.append((name, len(deliveries)))
+        if self.down:
+            raise StoreUnavailableError("the store is down")
+
+    async def claim(self, deliveries: Sequence[Delivery[Any]], /) -> Sequence[Claim]:
+        await asyncio.sleep(0)
+        self._called("claim", deliveries)
+        return [self._claim(delivery.id or "") for delivery in deliveries]
+
+    def _claim(self, key: str) -> Claim:
+        state = self.rows.get(key)
+        if state == "completed":
+            return Claim("skip")
+        if state == "running":
+            return Claim("wait", delay=0.01)
+        if state == "reused":
+            return Claim("reject", error=KeyReuseError("another payload"))
+        self.tokens += 1
+        self.rows[key] = "running"
+        return Claim("run", token=self.tokens)
+
+    async def renew(self, deliveries: Sequence[Delivery[Any]], /) -> Sequence[bool]:
+        self._called("renew", deliveries)
+        return [delivery.id not in self.refuse for delivery in deliveries]
+
+    async def complete(self, deliveries: Sequence[Delivery[Any]], /) -> Sequence[bool]:
+        await asyncio.sleep(0)
+        self._called("complete", deliveries)
+        for delivery in deliveries:
+            self.rows[delivery.id or ""] = "completed"
+        return [delivery.id not in self.refuse for delivery in deliveries]
+
+    async def release(
+        self, deliveries: Sequence[Delivery[Any]], outcomes: Sequence[Any], /
+    ) -> Sequence[bool]:
+        self._called("release", deliveries)
+        for delivery, outcome in zip(deliveries, outcomes, strict=True):
+            self.rows[delivery.id or ""] = "dead" if outcome == "dead" else "free"
+        return [True] * len(deliveries)
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+class Guarded:
+    """A handler as the decorator makes it."""
+
+    def __init__(self, handler: Any, guard: FakeGuard) -> None:
+        self.handler = handler
+        self._guard = guard
+
+    async def __call__(self, delivery: Delivery[Any]) -> None:
+        await self.handler(delivery)
+
+    async def guard(self, *, destination: str, group: str | None, lease: float | None) -> FakeGuard:
+        return self._guard
+
+
+async def test_claims_and_completions_go_in_batches() -> None:
+    """Promise 29."""
+    world, guard = World(concurrency=20, order="none"), FakeGuard()
+    world.receiver.feed(*[b"1"] * 200)
+    tokens: list[int] = []
+
+    async def handle(delivery: Delivery[Any]) -> None:
+        tokens.append(delivery.fencing_token)
+        await asyncio.sleep(0.001)
+
+    await world.subscriber.run_until_idle(Guarded(handle, guard))
+    assert len(set(tokens)) == 200
+    assert set(guard.rows.values()) == {"completed"}
+    assert len([name for name, _ in guard.calls if name == "claim"]) < 60
+    assert len([name for name, _ in guard.calls if name == "complete"]) < 60
+    assert guard.closed
+    balance(world)
+
+
+async def test_a_duplicate_is_acked_and_counted_and_does_not_run() -> None:
+    """Promise 25."""
+    world, guard = World(concurrency=4, order="none"), FakeGuard()
+    for _ in range(5):
+        world.receiver.feed(b"1", id="same")
+    ran: list[int] = []
+
+    async def handle(delivery: Delivery[Any]) -> None:
+        ran.append(1)
+
+    await world.subscriber.run_until_idle(Guarded(handle, guard))
+    assert ran == [1]
+    assert world.counters["duplicates"] == 4
+    assert world.counters["acked"] == 5
+    balance(world)
+
+
+async def test_completed_before_acked() -> None:
+    """Promise 5: effect, row completed, ack."""
+    world, guard = World(concurrency=1), FakeGuard()
+    world.receiver.feed(b"1")
+    settle, at_ack = world.receiver.settle_batch, list[str]()
+
+    async def watched(settlements: Any, /) -> Any:
+        at_ack.extend(guard.rows.values())
+        return await settle(settlements)
+
+    world.receiver.settle_batch = watched  # type: ignore[method-assign]  # a spy
+
+    async def handle(delivery: Delivery[Any]) -> None:
+        pass
+
+    await world.subscriber.run_until_idle(Guarded(handle, guard))
+    assert at_ack == ["completed"]
+
+
+async def test_reuse_of_a_key_is_dead_lettered_unrun() -> None:
+    """Promise 26."""
+    world, guard = World(retry=FAST, dead_letter="dead"), FakeGuard()
+    guard.rows["id-0"] = "reused"
+    world.receiver.feed(b"1")
+
+    async def handle(delivery: Delivery[Any]) -> None:
+        raise AssertionError("it must not run")
+
+    await world.subscriber.run_until_idle(Guarded(handle, guard))
+    assert '"error_type":"KeyReuseError"' in world.letters[0][1].headers["unimsg-dead-letter"]
+    balance(world)
+
+
+async def test_a_store_that_is_down_before_the_handler_pauses_and_counts_nothing() -> None:
+    """Promise 27."""
+    world, guard = World(concurrency=3, order="key"), FakeGuard()
+    guard.down = True
+    for number in range(9):
+        world.receiver.feed(b"1", key=f"k{number % 2}")
+    seen: list[tuple[Any, int]] = []
+
+    async def handle(delivery: Delivery[Any]) -> None:
+        seen.append((delivery._received.token, delivery.attempt))
+
+    task = world.start(Guarded(handle, guard))
+    await until(lambda: "store" in world.subscriber.health().reasons)
+    assert not seen
+    guard.down = False
+    await until(lambda: len(seen) == 9)
+    assert {attempt for _, attempt in seen} == {1}
+    assert [token for token, _ in seen if token % 2 == 0] == [0, 2, 4, 6, 8]
+    assert "store" not in world.subscriber.health().reasons
+    await world.stop(task)
+    assert world.counters["acked"] == 9
+    assert world.counters["deferred"] == 0
+    balance(world)
+
+
+async def test_a_store_that_is_down_after_the_handler_does_not_repeat_the_effect() -> None:
+    """Promise 27: retried inside the lease, then acked with a metric."""
+    world, guard = World(concurrency=1), FakeGuard()
+    guard.lock = 0.2
+    world.receiver.feed(b"1")
+    effects: list[int] = []
+
+    async def handle(delivery: Delivery[Any]) -> None:
+        effects.append(1)
+        guard.down = True
+
+    task = world.start(Guarded(handle, guard))
+    await until(lambda: world.counters.get("completion_failed") == 1)
+    await until(lambda: world.receiver.verbs() == [("ack", 0)])
+    assert effects == [1]
+    await world.stop(task)
+
+
+async def test_a_refused_token_is_lease_loss_never_success() -> None:
+    """Promise 23."""
+    world, guard = World(concurrency=1), FakeGuard()
+    guard.refuse = {"id-0"}
+    world.receiver.feed(b"1")
+
+    async def handle(delivery: Delivery[Any]) -> None:
+        pass
+
+    task = world.start(Guarded(handle, guard))
+    await until(lambda: world.counters.get("lost") == 1)
+    await world.stop(task)
+    assert not world.receiver.settled
+    balance(world)
+
+
+async def test_one_heartbeat_renews_the_store_then_the_broker() -> None:
+    """Promise 24."""
+    world, guard = World(capabilities=leased(0.12), concurrency=2), FakeGuard()
+    loop = asyncio.get_running_loop()
+    guard.refuse = {"id-1"}
+    world.receiver.feed(b"1", b"2", lease_until=loop.time() + 0.12)
+    lost: list[Any] = []
+
+    async def handle(delivery: Delivery[Any]) -> None:
+        try:
+            await asyncio.sleep(100)
+        except asyncio.CancelledError:
+            lost.append((delivery.body, delivery.lease_lost))
+            raise
+
+    task = world.start(Guarded(handle, guard))
+    await until(lambda: world.receiver.extended)
+    await until(lambda: lost == [(2, True)])
+    assert world.receiver.extended == [0], "what another worker holds is not extended"
+    await world.stop(task, 0.01)
+    balance(world)
+
+
+async def test_stop_gives_claims_back_uncounted() -> None:
+    world, guard = World(concurrency=1, order="none", drain=0.01), FakeGuard()
+    world.receiver.feed(*[b"1"] * 10)
+    started = asyncio.Event()
+
+    async def handle(delivery: Delivery[Any]) -> None:
+        started.set()
+        await asyncio.sleep(100)
+
+    task = world.start(Guarded(handle, guard))
+    await started.wait()
+    await world.stop(task)
+    assert set(guard.rows.values()) == {"free"}
+    assert {verb for verb, _ in world.receiver.verbs()} == {"release"}
+    balance(world)
+
+
+async def test_a_failure_releases_the_claim_and_runs_again() -> None:
+    world, guard = World(retry=FAST, dead_letter="dead"), FakeGuard()
+    world.receiver.feed(b"1", key="k")
+    tokens: list[int] = []
+
+    async def handle(delivery: Delivery[Any]) -> None:
+        tokens.append(delivery.fencing_token)
+        raise ValueError("no")
+
+    await world.subscriber.run_until_idle(Guarded(handle, guard))
+    assert tokens == [1, 2, 3], "each claim has a higher token"
+    assert guard.rows == {"id-0": "dead"}
+    balance(world)
