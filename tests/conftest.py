@@ -6,6 +6,7 @@ Law: no product code is wrapped here; a fixture that only one folder needs lives
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -16,23 +17,17 @@ settings.register_profile("repeat", settings.get_profile("search"), derandomize=
 settings.load_profile("repeat" if os.environ.get("CI") else "search")
 
 
+def url_of(backend: str, environ: Mapping[str, str] = os.environ) -> str:
+    """The URL of a running broker; without one the test is skipped, in CI it fails."""
+    name = f"UNIMSG_TEST_{backend.upper()}_URL"
+    if url := environ.get(name):
+        return url
+    if environ.get("CI"):
+        pytest.fail(f"no {backend} broker: in CI that is a failure; set {name}", pytrace=False)
+    pytest.skip(f"no {backend} broker: set {name}")
+
+
 @pytest.fixture(scope="session")
-def broker_url() -> BrokerURL:
-    """Give the URL of a running broker; without one the test is skipped, in CI it fails."""
-    return BrokerURL(os.environ)
-
-
-class BrokerURL:
-    """Finds the URL of a broker in the environment, or ends the test."""
-
-    def __init__(self, environ: os._Environ[str] | dict[str, str]) -> None:
-        self._environ = environ
-
-    def __call__(self, backend: str) -> str:
-        name = f"UNIMSG_TEST_{backend.upper()}_URL"
-        url = self._environ.get(name)
-        if url:
-            return url
-        if self._environ.get("CI"):
-            pytest.fail(f"no {backend} broker: in CI that is a failure; set {name}", pytrace=False)
-        pytest.skip(f"no {backend} broker: set {name}")
+def broker_url() -> Callable[..., str]:
+    """Give what finds a broker by the name of its backend."""
+    return url_of
