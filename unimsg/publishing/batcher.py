@@ -1,7 +1,7 @@
 """Batcher: brings what was offered to the sender, a batch at a time, and each entry to its end.
 
 Law: owns the flow and the time: when a batch is cut, how many are out, what is sent again and when, whose deadline has
-passed. What order means is in `lanes`, what a result means in `outcomes`, where the sender comes from in `link`.
+passed. What order means is in `lanes`, what becomes of results in `returns`, where the sender comes from in `link`.
 
 A batch goes out at once when none is out, else when it is full or has waited for `linger`. It is sent by one of at most
 `in_flight` pumps, tasks that stay: so a publish costs no task, all that is offered in one turn of the event loop shares
@@ -11,23 +11,19 @@ a batch, and the cancellation of one caller reaches nobody else's message.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence, Sized
 from contextvars import Context
-from random import random
 
-from unimsg.errors import ClosedError, Error, OutcomeUnknownError, ThrottledError, TimedOutError
+from unimsg.errors import ClosedError, Error
 from unimsg.message import Receipt, WireMessage
-from unimsg.policies.backoff import backoff
-from unimsg.publishing.entry import SENT, Entry, Part
-from unimsg.publishing.lanes import Lane, Lanes
+from unimsg.publishing.entry import Entry
+from unimsg.publishing.lanes import Lanes
 from unimsg.publishing.ledger import NEVER, Flight, Ledger
 from unimsg.publishing.link import Link
-from unimsg.publishing.outcomes import Wording, loses_sender, meaning, meaning_of_raised
-from unimsg.spi import Sender
+from unimsg.publishing.outcomes import Wording
+from unimsg.publishing.returns import Returns
+from unimsg.spi import Sender, SendLimits
 
-FIRST_WAIT, LONGEST_WAIT = 0.05, 5.0
-"""Seconds before a refused message is sent again: the first wait, doubled each time, up to the longest."""
 SWEEP = 0.01
 """Seconds between two looks for passed deadlines, at least: one timer serves all messages."""
 GRACE = 5.0
@@ -54,7 +50,7 @@ class Batcher:
         self.link = make_link(self)
         self._wording = wording
         self._examine = examine
-        self._translate = translate
+        self._returns = Returns(self.ledger, translate)
         self._pumps: set[asyncio.Task[None]] = set()
         self._idle: list[asyncio.Future[None]] = []
         self._busy = 0
@@ -71,9 +67,8 @@ class Batcher:
         self._swift = False
         """The sender was seen to answer without suspending."""
         self._inline = 0
-        ready: deque[object] | None = getattr(self.loop, "_ready", None)
-        self._ready: Sequence[object] = ready if ready is not None else (None,)
-        """What the event loop is about to run; where it does not tell, there is always something."""
+        self._ready: Sized = getattr(self.loop, "_ready", "unknown")
+        """What the event loop is about to run; where it does not tell, there may always be something."""
 
     # ------------------------------------------------------------ in
 
@@ -92,51 +87,65 @@ class Batcher:
             PublishError, CapabilityError: a check before the wire; the entry was not taken.
         """
         ledger = self.ledger
-        if self._closing is not None:
-            raise self._wording.placed(ClosedError("the publisher is closed, the message was not sent"))
-        if ledger.lanes is None:
+        self.refuse_when_closed()
+        lanes = ledger.lanes
+        alone = False
+        if lanes is None:
             ledger.unopened[entry] = None
         else:
-            self._admit(ledger.lanes, entry)
+            name = self._examined(entry, lanes.limits)
+            alone = inline and self._is_alone(lanes)
+            if alone:
+                lanes.hand_over(entry, name)
+            else:
+                lanes.put(entry, name)
         ledger.counters.accepted += 1
         if entry.deadline < self._sweep_at:
             self._sweep_by(entry.deadline)
-        if self.link.sender is None:
-            self.link.start()
-        elif inline and self._is_alone():
-            return True
-        else:
-            self._stir()
-        return False
+        if not alone:
+            self._announce(lanes)
+        return alone
 
-    def _is_alone(self) -> bool:
-        """Whether one message waits, nothing is out, and nothing else in this process is about to run.
+    def refuse_when_closed(self) -> None:
+        """Raises ClosedError after `aclose` has begun."""
+        if self._closing is not None:
+            raise self._wording.placed(ClosedError("the publisher is closed, nothing was sent"))
 
-        Only with a sender that was seen to answer without suspending: there two turns of the event loop cost twice as
-        much as all the rest, and no cancellation or deadline can fall between.
+    def _is_alone(self, lanes: Lanes) -> bool:
+        """Whether nothing waits, nothing is out, and nothing else in this process is about to run.
+
+        Only with a sender that was seen to answer without suspending: there two turns of the event loop cost more
+        than all the rest, and no cancellation or deadline can fall between.
         """
-        if self._busy > self._woken:
-            self._swift = False  # somebody runs while a batch is out: it suspended
-        lanes = self.ledger.lanes
         return (
             self._swift
             and not self._busy
             and not self._ready
+            and lanes.is_empty
+            and self.link.sender is not None
             and not self._paused_until
-            and lanes is not None
-            and lanes.messages == 1
         )
 
-    def _admit(self, lanes: Lanes, entry: Entry) -> None:
+    def _announce(self, lanes: Lanes | None) -> None:
+        """Something was put in."""
+        if lanes is None or self.link.sender is None:
+            self.link.start()
+        elif self._busy > self._woken:
+            self._swift = False  # somebody runs while a batch is out: the sender suspended
+            self._stir()
+        elif not self._busy or lanes.is_full:
+            self._stir()  # else a pump was woken that takes this one too
+
+    def _examined(self, entry: Entry, limits: SendLimits) -> Hashable:
+        """Check against what is known of the service only now; returns the name of the lane."""
         message = entry.message
         self._examine(message)
-        limits = lanes.limits
         try:
             entry.size = limits.measure(message)
         except Error as error:
             self._wording.placed(error)
             raise
-        lanes.put(entry, limits.lane(message))
+        return limits.lane(message)
 
     # ------------------------------------------------------------ the link
 
@@ -150,7 +159,7 @@ class Batcher:
             while ledger.unopened:
                 entry, _ = ledger.unopened.popitem(last=False)
                 try:
-                    self._admit(ledger.lanes, entry)
+                    ledger.lanes.put(entry, self._examined(entry, sender.limits))
                 except Error as error:
                     ledger.end(entry, error)
             ledger.look()
@@ -209,9 +218,15 @@ class Batcher:
         self._stir()
 
     async def _pump(self) -> None:
+        task = asyncio.current_task()
         while True:
             self._woken -= 1
-            await self._send()
+            lanes = self.ledger.lanes
+            if lanes is not None and self._due(0) and (batch := lanes.cut()):
+                self._lingered = False
+                if lanes.messages:
+                    self._stir()
+                await self._send(lanes, Flight(batch, task))
             if self._due(self._busy - 1):
                 self._woken += 1
                 continue
@@ -221,27 +236,25 @@ class Batcher:
             self._idle.append(wake)
             await wake
 
-    async def send_inline(self) -> None:
-        """Send in the caller's own task; see `offer`."""
+    async def send_inline(self, entry: Entry) -> None:
+        """Send an entry in its caller's own task; see `offer`."""
+        lanes = self.ledger.lanes
+        assert lanes is not None  # noqa: S101 - else it would not be alone
         self._busy += 1
         try:
-            await self._send(inline=True)
+            await self._send(lanes, Flight([entry], asyncio.current_task(), inline=True))
         finally:
             self._busy -= 1
-        self._stir()
+        if lanes.messages:
+            self._stir()
         self._inline += 1
         if not self._inline % YIELD_EVERY:
             await asyncio.sleep(0)
 
-    async def _send(self, *, inline: bool = False) -> None:
-        """Cut one batch, send it once, and bring its results home."""
-        sender, lanes, ledger = self.link.sender, self.ledger.lanes, self.ledger
-        if sender is None or lanes is None or self._paused_until or not (batch := lanes.cut()):
-            return
-        self._lingered = False
-        if lanes.messages:
-            self._stir()
-        flight = Flight(batch, inline=inline)
+    async def _send(self, lanes: Lanes, flight: Flight) -> None:
+        """Send one batch once, and bring its results home."""
+        sender, ledger, batch = self.link.sender, self.ledger, flight.batch
+        assert sender is not None  # noqa: S101 - nothing is cut without one
         mark = None if self._swift else self.loop.call_soon(flight.note_suspension)
         ledger.flights.add(flight)
         ledger.counters.batches += 1
@@ -252,9 +265,7 @@ class Batcher:
         except asyncio.CancelledError as error:
             self._swift = False
             if flight.is_cancelled():
-                for entry in batch:
-                    if entry.state == SENT:
-                        ledger.end(entry, self._wording.unknown(None, "it was cancelled while it was sent"))
+                ledger.crash(flight)
                 lanes.give_back(batch)
                 raise
             raised = error
@@ -265,106 +276,16 @@ class Batcher:
         if mark is not None:
             mark.cancel()
             self._swift = not flight.suspended
-        self._bring_home(batch, results, raised, sender)
-        if flight.overdue and not inline:
-            self.link.lose(sender)
-
-    # ------------------------------------------------------------ home
-
-    def _bring_home(
-        self,
-        batch: list[Entry],
-        results: Sequence[Receipt | Error],
-        raised: BaseException | None,
-        sender: Sender,
-    ) -> None:
-        lanes = self.ledger.lanes
-        assert lanes is not None  # noqa: S101 - the batch was cut from them
-        if raised is not None or len(results) != len(batch):
-            results = [self._told(raised, len(results), len(batch))] * len(batch)
-        confirmed = 0
-        troubled: list[tuple[Entry, Error]] = []
-        for entry, result in zip(batch, results, strict=True):
-            if type(result) is Receipt:
-                if entry.state == SENT:
-                    entry.end(result)
-                    confirmed += 1
-            elif isinstance(result, Error):
-                troubled.append((entry, result))
-            else:
-                troubled.append(
-                    (entry, OutcomeUnknownError(f"the sender's answer was {type(result).__name__}"))
-                )
-        self.ledger.counters.confirmed += confirmed
-        if troubled:
-            self._mend(lanes, troubled, raised=raised is not None, all_of_them=not confirmed)
-            if any(loses_sender(error, raised=raised is not None) for _, error in troubled):
+        back = self._returns.take(lanes, batch, results, raised)
+        if back is not None:
+            if back.sender_lost or (flight.overdue and not flight.inline):
                 self.link.lose(sender)
+            self._paused_until = max(self._paused_until, back.pause_until)
         lanes.give_back(batch)
-        if self.ledger.watched:
-            self.ledger.look()
-        if troubled:
+        if ledger.watched:
+            ledger.look()
+        if back is not None:
             self._on_alarm()
-
-    def _told(self, raised: BaseException | None, got: int, wanted: int) -> Error:
-        """Return our error for what `send_batch` raised, or for an answer that cannot be matched to the messages."""
-        if raised is None:
-            return OutcomeUnknownError(
-                f"the backend gave {got} results for {wanted} messages, against its contract"
-            )
-        if isinstance(raised, Error):
-            return raised
-        error: Error | None = None
-        if isinstance(raised, asyncio.CancelledError):
-            error = TimedOutError("the sender gave no answer and was given up")
-        elif isinstance(raised, Exception):
-            error = self._translate(raised)
-        if error is None:
-            error = OutcomeUnknownError(f"the sender failed with {type(raised).__name__}: {raised}")
-        error.__cause__ = raised
-        return error
-
-    def _mend(
-        self, lanes: Lanes, troubled: list[tuple[Entry, Error]], *, raised: bool, all_of_them: bool
-    ) -> None:
-        """End what must end, and put back what is to be sent again."""
-        now = self.loop.time()
-        again: dict[Lane, tuple[list[Entry], list[float]]] = {}
-        for entry, error in troubled:
-            if entry.state != SENT:
-                continue  # its caller has an answer already
-            what = meaning_of_raised(error) if raised else meaning(error)
-            if what == "unknown":
-                self.ledger.end(entry, self._wording.unknown(error))
-            elif what == "refused":
-                self.ledger.end(entry, self._wording.refused(error))
-            elif (due := self._next_try(entry, error, now)) is not None and entry.lane is not None:
-                entries, dues = again.setdefault(entry.lane, ([], []))
-                entries.append(entry)
-                dues.append(due)
-        throttled = all_of_them and all(isinstance(error, ThrottledError) for _, error in troubled)
-        for entries, dues in again.values():
-            lanes.put_back(entries, max(dues))
-            self.ledger.counters.resent += len(entries)
-            if throttled:  # the service, not one lane of it: whatever is sent before would be refused as well
-                self._paused_until = max(self._paused_until, *dues)
-
-    def _next_try(self, entry: Entry, error: Error, now: float) -> float | None:
-        """Return when to send it again; None when it has ended, since that would be too late or out of order."""
-        entry.tries += 1
-        entry.error = error
-        if isinstance(entry, Part) and entry.message.key in entry.call.halted:
-            self.ledger.end(entry, self.ledger.halted())
-            return None
-        wait = backoff(
-            entry.tries, initial=FIRST_WAIT, factor=2.0, max=LONGEST_WAIT, jitter="equal", random=random
-        )
-        due = now + max(wait, error.retry_after or 0.0)
-        if due >= entry.deadline:
-            happened = f"the message was refused {entry.tries} times, and its timeout ends before another try"
-            self.ledger.end(entry, self._wording.not_sent(happened, error))
-            return None
-        return due
 
     # ------------------------------------------------------------ time
 
@@ -418,16 +339,16 @@ class Batcher:
             done.cancel()
             self.ledger.look()
 
-    async def aclose(self, timeout: float) -> None:
-        """Flush within `timeout` seconds, answer the rest, close the sender; a second call waits for the first."""
+    async def aclose(self, within: float) -> None:
+        """Flush within that many seconds, answer the rest, close the sender; a second call waits for the first."""
         if self._closing is None:
-            self._closing = self.loop.create_task(self._close(timeout), name="unimsg publisher: close")
+            self._closing = self.loop.create_task(self._close(within), name="unimsg publisher: close")
         await asyncio.shield(self._closing)
 
-    async def _close(self, timeout: float) -> None:
-        ends = self.loop.time() + timeout
+    async def _close(self, within: float) -> None:
+        ends = self.loop.time() + within
         try:
-            async with asyncio.timeout(timeout * (1 - CLOSING)):
+            async with asyncio.timeout(within * (1 - CLOSING)):
                 await self.flush()
         except TimeoutError:
             pass

@@ -67,6 +67,12 @@ class Lanes:
             yield from tuple(beside)
 
     @property
+    def is_full(self) -> bool:
+        """Whether there is enough for a batch that need not wait for more."""
+        limits = self.limits
+        return self.messages >= limits.max_messages or self.size >= limits.max_bytes or limits.batch_is_lane
+
+    @property
     def batches(self) -> int:
         """How many full batches could be cut now; where a batch is of one lane, each ready lane is one."""
         limits = self.limits
@@ -92,6 +98,20 @@ class Lanes:
                 self.size += entry.size
         elif lane.state == IDLE:
             self._enter(lane)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits and no lane is out of reach."""
+        return not self.waiting and not self._named
+
+    def hand_over(self, entry: Entry, name: Hashable) -> None:
+        """Put and cut in one, where all is empty."""
+        lane = self._free
+        if name is not None:
+            lane = self._named[name] = Lane(name)
+            lane.state = BUSY
+        entry.lane = lane
+        entry.state = SENT
 
     def cut(self) -> list[Entry]:
         """Take the next batch; the lanes in it that keep order are out of reach until `give_back`."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Iterator
+from typing import Any
 
 from unimsg.errors import Error, OutcomeUnknownError
 from unimsg.publishing.counters import Counters
@@ -32,14 +33,13 @@ class Flight:
 
     __slots__ = ("_cancelled", "_task", "batch", "deadline", "inline", "overdue", "suspended")
 
-    def __init__(self, batch: list[Entry], *, inline: bool) -> None:
+    def __init__(self, batch: list[Entry], task: asyncio.Task[Any] | None, *, inline: bool = False) -> None:
         self.batch = batch
         self.deadline = batch[0].deadline if len(batch) == 1 else max([entry.deadline for entry in batch])
         self.inline = inline
         self.suspended = False
         self.overdue = False
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - a coroutine sends it
+        assert task is not None  # noqa: S101 - it is sent by one
         self._task = task
         self._cancelled = task.cancelling()
 
@@ -139,6 +139,13 @@ class Ledger:
                 )
         self.look()
         return nearest
+
+    def crash(self, flight: Flight) -> None:
+        """The task that sends it was cancelled from outside."""
+        for entry in flight.batch:
+            if entry.state == SENT:
+                self.end(entry, self.wording.unknown(None, "it was cancelled while it was sent"))
+        self.look()
 
     def end_all(self, happened: str) -> None:
         """Answer everybody."""

@@ -28,7 +28,9 @@ CLOSE_TIMEOUT = 5.0
 class Home(Protocol):
     """Who has the link."""
 
-    def opened(self, sender: Sender, /) -> None: ...
+    def opened(self, sender: Sender, /) -> None:
+        """A sender is there."""
+
     def failed(self, error: Error, /) -> None:
         """The opening has failed for good, for all who wait now."""
 
@@ -77,15 +79,15 @@ class Link:
             self.sender, self._old = None, sender
             self.start()
 
-    async def aclose(self, timeout: float) -> None:
-        """Stop opening, and close the sender within `timeout` seconds."""
+    async def aclose(self, within: float) -> None:
+        """Stop opening, and close the sender, each within that many seconds."""
         if self._task is not None:
             self._task.cancel()
-            await asyncio.wait((self._task,), timeout=timeout)
+            await asyncio.wait((self._task,), timeout=within)
         sender, self.sender = self.sender or self._old, None
         self._old = None
         if sender is not None:
-            await self._close(sender, timeout)
+            await self._close(sender, within)
 
     async def _open(self) -> None:
         try:
@@ -141,12 +143,12 @@ class Link:
         self._home.opened(sender)
         return None
 
-    async def _close(self, sender: Sender, timeout: float) -> None:
+    async def _close(self, sender: Sender, within: float) -> None:
         closing = asyncio.get_running_loop().create_task(
             sender.aclose(), name=f"unimsg publisher {self._name}: close"
         )
         try:
-            await asyncio.wait((closing,), timeout=timeout)
+            await asyncio.wait((closing,), timeout=within)
         finally:
             closing.cancel()
         if closing.done() and not closing.cancelled() and (error := closing.exception()) is not None:

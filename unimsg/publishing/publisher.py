@@ -61,7 +61,7 @@ class Publisher(Generic[T]):
         self._wording = Wording(backend, destination)
         self._batcher: Batcher | None = None
 
-    async def publish(
+    async def publish(  # noqa: PLR0913 - what a message has
         self,
         body: T,
         *,
@@ -158,6 +158,7 @@ class Publisher(Generic[T]):
             ClosedError: the publisher was closed before anything was taken.
         """
         batcher, budget = self._ready(), self._timeout(timeout)
+        batcher.refuse_when_closed()
         call = Call()
         try:
             for message in messages:
@@ -208,12 +209,14 @@ class Publisher(Generic[T]):
         )
 
     async def _publish(self, message: WireMessage, timeout: Duration) -> Receipt:  # noqa: ASYNC109 - as above
-        batcher = self._ready()
+        batcher = self._batcher
+        if batcher is None or batcher.loop is not asyncio.get_running_loop():
+            batcher = self._ready()
         budget = timeout if type(timeout) is float and timeout > 0 else self._timeout(timeout)
         entry = Single(message, batcher.loop.time() + budget)
         try:
             if batcher.offer(entry, inline=True):
-                await batcher.send_inline()
+                await batcher.send_inline(entry)
             if entry.outcome is None:
                 entry.future = batcher.loop.create_future()
                 await entry.future

@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from unimsg.capabilities import Capabilities
 from unimsg.codecs import BYTES, Codec
+
+from unimsg.capabilities import Capabilities
 from unimsg.errors import Error
 from unimsg.message import Receipt, WireMessage
 from unimsg.publishing.publisher import Publisher
-from unimsg.spi import SendLimits, Sender
+from unimsg.spi import Sender, SendLimits
 
 Answer: TypeAlias = "Callable[[WireMessage, int], Receipt | Error]"
 """What one message gets, by how often it was sent."""
@@ -134,3 +135,18 @@ async def turns(number: int = 5) -> None:
     """Let everything that can run now run."""
     for _ in range(number):
         await asyncio.sleep(0)
+
+
+class Clock:
+    """Turns the time of the running event loop by hand."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.now = 1000.0
+        loop.time = lambda: self.now  # type: ignore[method-assign]
+
+    async def advance(self, seconds: float) -> None:
+        """Let so much time pass; everything due then has run on return."""
+        await turns()
+        self.now += seconds
+        await turns(10)
