@@ -43,7 +43,7 @@ class Brakes:
     def succeeded(self, count: int) -> None:
         """So many executions were acked."""
         now = self._loop.time()
-        self._budget.success(now, count)
+        self._budget.success(count)
         self._breaker.record(ok=True, now=now, count=count)
         self._seen += count
 

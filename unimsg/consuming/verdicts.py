@@ -161,7 +161,7 @@ class Verdicts:
             return
         doomed = delivery._trouble is not None and bool(delivery._trouble.doomed)
         await self._release_claim(delivery, "returned" if doomed else "failed")
-        self._wait_for_ever(delivery, min(self._policy.max, REWRITE) if doomed else self._policy.max)
+        self._wait_for_ever(delivery, min(self._policy.longest, REWRITE) if doomed else self._policy.longest)
 
     async def _written(self, delivery: AnyDelivery, reason: str) -> bool:
         """Publish the dead letter; False: it stays, and health says why."""
