@@ -39,10 +39,13 @@ class _JSON(Generic[T]):
     """JSON by msgspec; with a type what does not fit it is refused both ways."""
 
     content_type: str | None = "application/json"
-    __slots__ = ("_decode", "_encode", "_type")
+    __slots__ = ("_class", "_decode", "_encode", "_type")
 
     def __init__(self, kind: Any) -> None:  # noqa: ANN401 - any type that msgspec knows
         self._type = kind
+        self._class: type | None = None  # the only kind of type that a body can be checked against cheaply
+        if isinstance(kind, type) and kind is not Any and not is_typeddict(kind):
+            self._class = kind
         self._encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
         self._decode: Callable[[bytes], T] = msgspec.json.Decoder(kind).decode
 
@@ -50,9 +53,8 @@ class _JSON(Generic[T]):
         return "codecs.JSON" if self._type is Any else f"<JSON codec of {_name(self._type)}>"
 
     def encode(self, body: T, /) -> bytes:
-        kind = self._type
-        if isinstance(kind, type) and not is_typeddict(kind) and not isinstance(body, kind):
-            raise EncodeError(f"the body is a {type(body).__name__}, this publisher takes {_name(kind)}")
+        if self._class is not None and not isinstance(body, self._class):
+            raise EncodeError(f"the body is a {type(body).__name__}, this publisher takes {_name(self._type)}")
         try:
             return self._encode(body)
         except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
