@@ -1,0 +1,144 @@
+"""Log: what was published to one destination, in order, for as long as a group or a replay may want it.
+
+Law: statements on the messages and ids of one destination, inside a transaction that the writer has begun; time comes
+in as an argument.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from math import inf
+
+from msgspec import Struct
+
+from unimsg.backends.sqlite import wire
+from unimsg.backends.sqlite.file import BITS
+from unimsg.message import Position, Receipt, WireMessage
+
+MASK = (1 << BITS) - 1
+SWEEP = 1000
+"""Messages after which what nobody needs is deleted, twice as many at a time."""
+
+
+class Rules(Struct, frozen=True, kw_only=True):
+    """What holds for every destination of one file; durations in seconds.
+
+    Attributes:
+        lease: how long a delivery belongs to its member.
+        ordered: whether the messages of one key wait for each other.
+        retention: after which an unconsumed message is dropped.
+        history: the least number of messages that are kept for replay when all groups are done with them.
+        dedup: for how long an id is recognised; 0: never.
+    """
+
+    lease: float = 30.0
+    ordered: bool = True
+    retention: float = inf
+    history: int = 1_000_000
+    dedup: float = 300.0
+
+
+class Log:
+    """One destination."""
+
+    def __init__(self, number: int, name: str, rules: Rules) -> None:
+        self.name = name
+        self.rules = rules
+        self.number = number
+        self.base = number << BITS
+        """The row number of offset 0."""
+        self._swept = ""
+
+    def next(self, db: sqlite3.Connection) -> int:
+        """Return the offset of the next message."""
+        found: int = db.execute("SELECT next FROM unimsg_destinations WHERE id = ?", (self.number,)).fetchone()[0]
+        return found
+
+    def append(self, db: sqlite3.Connection, messages: Sequence[WireMessage], now: float) -> list[Receipt]:
+        """Store messages; an id that is known already is confirmed again and stored once."""
+        rules, number, base = self.rules, self.number, self.base
+        start = offset = self.next(db)
+        receipts: list[Receipt] = []
+        rows: list[tuple[object, ...]] = []
+        ids: dict[str | bytes | None, int] = {}
+        for message in messages:
+            row = wire.encode(message)
+            if rules.dedup and row[0] is not None:
+                first = ids.get(row[0])
+                if first is None:
+                    first = self._known(db, row[0], now)
+                if first is not None:
+                    receipts.append(Receipt(message.id, Position(self.name, first), duplicate=True))
+                    continue
+                ids[row[0]] = offset
+            ends = now + rules.retention if message.ttl is None else now + min(message.ttl, rules.retention)
+            rows.append((base | offset, now, now + message.delay if message.delay else 0.0, ends, *row))
+            receipts.append(Receipt(message.id, Position(self.name, offset)))
+            offset += 1
+        if rows:
+            db.executemany("INSERT INTO unimsg_messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            db.execute("UPDATE unimsg_destinations SET next = ? WHERE id = ?", (offset, number))
+        if ids:
+            stamps = [(number, key, now, first) for key, first in ids.items()]
+            db.executemany("INSERT OR REPLACE INTO unimsg_ids VALUES (?, ?, ?, ?)", stamps)
+        if offset // SWEEP > start // SWEEP:
+            self.sweep(db, now)
+        return receipts
+
+    def _known(self, db: sqlite3.Connection, key: object, now: float) -> int | None:
+        row = db.execute(
+            "SELECT seq FROM unimsg_ids WHERE destination = ? AND id = ? AND at > ?",
+            (self.number, key, now - self.rules.dedup),
+        ).fetchone()
+        return None if row is None else row[0]
+
+    # ------------------------------------------------------------ where to begin
+
+    def oldest(self, db: sqlite3.Connection) -> int:
+        """Return the offset of the oldest message."""
+        return self._first(db, "1", ())
+
+    def find(self, db: sqlite3.Connection, at: float) -> int:
+        """Return the offset of the first message stored at `at` or later."""
+        return self._first(db, "at >= ?", (at,))
+
+    def _first(self, db: sqlite3.Connection, condition: str, values: tuple[object, ...]) -> int:
+        row = db.execute(
+            f"SELECT seq FROM unimsg_messages WHERE seq BETWEEN ? AND ? AND {condition} ORDER BY seq LIMIT 1",  # noqa: S608
+            (self.base, self.base | MASK, *values),
+        ).fetchone()
+        return self.next(db) if row is None else row[0] & MASK
+
+    # ------------------------------------------------------------ letting go
+
+    def sweep(self, db: sqlite3.Connection, now: float) -> None:
+        """Delete some of what is past its end, and of what all groups are done with beyond the history."""
+        db.execute(
+            "DELETE FROM unimsg_messages WHERE seq IN (SELECT seq FROM (SELECT seq, ends FROM unimsg_messages "
+            "WHERE seq BETWEEN ? AND ? ORDER BY seq LIMIT ?) WHERE ends <= ?)",
+            (self.base, self.base | MASK, 2 * SWEEP, now),
+        )
+        groups = db.execute("SELECT id, next FROM unimsg_groups WHERE destination = ?", (self.number,)).fetchall()
+        limit = min([self.next(db) - self.rules.history, *(group[1] for group in groups)])
+        if groups and limit > 0:
+            pending = " OR ".join(
+                f"EXISTS (SELECT 1 FROM unimsg_entries e WHERE e.seq = {(group[0] << BITS)} | (m.seq & {MASK}))"
+                for group in groups
+            )
+            db.execute(
+                "DELETE FROM unimsg_messages WHERE seq IN (SELECT seq FROM unimsg_messages m "  # noqa: S608 - numbers
+                f"WHERE seq BETWEEN ? AND ? AND NOT ({pending}) ORDER BY seq LIMIT ?)",
+                (self.base, self.base + limit - 1, 2 * SWEEP),
+            )
+        self._sweep_ids(db, now)
+
+    def _sweep_ids(self, db: sqlite3.Connection, now: float) -> None:
+        """Walk over the ids, some at a time, and delete those that are past the window."""
+        rows = db.execute(
+            "SELECT id, at FROM unimsg_ids WHERE destination = ? AND id > ? ORDER BY id LIMIT ?",
+            (self.number, self._swept, 2 * SWEEP),
+        ).fetchall()
+        old = [(self.number, row[0]) for row in rows if row[1] <= now - self.rules.dedup]
+        db.executemany("DELETE FROM unimsg_ids WHERE destination = ? AND id = ?", old)
+        self._swept = rows[-1][0] if len(rows) == 2 * SWEEP else ""
