@@ -1,0 +1,132 @@
+"""`python -m examples.earthquakes`: the whole story on one SQLite file, or on the backend of `UNIMSG_URL`.
+
+Law: the order of events; exit code 1 if any claim does not hold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+import unimsg
+from examples.earthquakes import feed, verdict
+from examples.earthquakes.handlers import (
+    DESTINATION,
+    FORGOTTEN,
+    GROUPS,
+    NETWORKS,
+    Effect,
+    Outside,
+    build,
+    dead_letters,
+)
+from examples.earthquakes.stage import Stage
+from unimsg import Client, Delivery
+from unimsg.codecs import BYTES
+
+
+def say(sentence: str) -> None:
+    """Tell what happens now."""
+    print(f"  {sentence}", flush=True)
+
+
+async def publish(client: Client, *, with_malformed: bool) -> int:
+    """Publish the whole feed; every receipt is a confirmation of the broker."""
+    publisher = client.publisher(DESTINATION, codec=BYTES)
+    return len(await publisher.publish_many(feed.poll(with_malformed=with_malformed)))
+
+
+async def read_dead_letters(client: Client, story: verdict.Story) -> None:
+    """Look at what was put aside, with a group of our own."""
+    for group in GROUPS:
+        bodies = story.dead.setdefault(group, [])
+        reasons = story.reasons.setdefault(group, [])
+
+        async def look(
+            delivery: Delivery[bytes], bodies: list[bytes] = bodies, why: list[str] = reasons
+        ) -> None:
+            bodies.append(delivery.body)
+            why.append(msgspec.json.decode(delivery.headers["unimsg-dead-letter"])["reason"])
+
+        await client.subscriber(dead_letters(group), group="look", codec=BYTES).run_until_idle(look)
+
+
+async def redrive(client: Client) -> int:
+    """Give back what is repaired, and leave the rest where it is."""
+    report = await client.redrive(dead_letters("catalogue"), only=repaired)
+    return report.redriven
+
+
+def repaired(message: unimsg.Message[bytes | None]) -> bool:
+    """Whether the new version can handle this dead letter."""
+    return message.key in FORGOTTEN
+
+
+async def act_one(client: Client, stage: Stage, story: verdict.Story) -> None:
+    """Two workers; one of them dies in the middle, the feed is polled again, everything goes on."""
+    say("publishing the feed, with three lines that are none …")
+    story.published += await publish(client, with_malformed=True)
+    await asyncio.gather(stage.start("one"), stage.start("two"))
+
+    def in_the_middle(effects: Sequence[Effect]) -> bool:
+        return sum(effect.worker == "one" for effect in effects) > len(feed.quakes()) // 3
+
+    await stage.until(in_the_middle)
+    await stage.kill("one")
+    say(f"worker one was killed (SIGKILL) after {len(stage.seen()):,} effects; it starts again")
+    await stage.start("one again")
+    say("publishing the feed a second time, as a polling client does …")
+    story.published += await publish(client, with_malformed=False)
+    wanted = {(group, quake.id) for group in GROUPS for quake in feed.quakes()}
+    wanted -= {("catalogue", quake.id) for quake in feed.quakes() if verdict.forgotten(quake)}
+    await stage.until(lambda effects: wanted <= {(e.group, e.quake.id) for e in effects})
+    story.exits = await stage.stop()
+    say("both workers were asked to stop (SIGTERM)")
+
+
+async def act_two(client: Client, stage: Stage, story: verdict.Story) -> None:
+    """The service learns the networks it had forgotten; what waited for that is given back."""
+    outside = Outside(stage.effects, "repaired", NETWORKS | FORGOTTEN)
+    router = build(stage.store, outside)
+    before = await router.run_until_idle(client)
+    await read_dead_letters(client, story)
+    story.redriven = await redrive(client)
+    say(f"repaired, and {story.redriven} of {len(story.dead['catalogue'])} dead letters redriven")
+    after = await router.run_until_idle(client)
+    last = await router.run_until_idle(client)
+    for report in (before, after):
+        stage.count({str(loop.group): loop.counters for loop in report})
+    story.left = sum(loop.counters["received"] for loop in last)
+    outside.close()
+
+
+async def main(url: str, store: str, effects: Path) -> bool:
+    """Play it and judge it."""
+    story = verdict.Story()
+    stage = Stage(url, store, effects)
+    begin = time.monotonic()
+    try:
+        async with unimsg.connect(url) as client:
+            await act_one(client, stage, story)
+            await act_two(client, stage, story)
+    finally:
+        stage.abandon()
+    story.seconds = time.monotonic() - begin
+    story.effects, story.counted, story.killed = stage.seen(), stage.counted, stage.killed
+    return verdict.show(story)
+
+
+if __name__ == "__main__":
+    logging.getLogger("unimsg").setLevel(logging.ERROR)
+    with tempfile.TemporaryDirectory() as folder:
+        target = os.environ.get("UNIMSG_URL") or f"sqlite:///{folder}/messages.db?lease=3s"
+        holds = asyncio.run(main(target, f"sqlite:///{folder}/seen.db", Path(folder, "effects.jsonl")))
+    sys.exit(0 if holds else 1)
