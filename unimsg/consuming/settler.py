@@ -271,4 +271,5 @@ class Settler:
 
 
 def _pause(attempt: int, error: Error) -> float:
-    return max(error.retry_after or 0.0, min(2.0, 0.05 * 2**attempt))
+    pause: float = min(2.0, 0.05 * 2**attempt)
+    return max(error.retry_after or 0.0, pause)
