@@ -26,6 +26,10 @@ FACTS: Mapping[str, Any] = {
 
 def build(options: Options) -> MemoryBackend:
     """Return the backend of these options, without any I/O."""
+    if options.duplicate or options.reorder or options.delay or options.fail:
+        from unimsg.backends.memory.chaos import ChaosBackend  # noqa: PLC0415 - loaded when it is used
+
+        return ChaosBackend(options)
     from unimsg.backends.memory.backend import MemoryBackend  # noqa: PLC0415 - loaded when it is used
 
     return MemoryBackend(options)

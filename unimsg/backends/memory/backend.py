@@ -17,6 +17,7 @@ from unimsg.backends.memory.group import Group, Member
 from unimsg.backends.memory.options import Options
 from unimsg.errors import BackendError, CapabilityError, ClosedError, Error, NotFoundError, OptionError
 from unimsg.message import Position, Receipt, WireMessage
+from unimsg.options import check_name
 from unimsg.spi import Drift, Events, Received, ReceiveLimits, SendLimits, Settlement, Start, Topology
 
 NAME = "memory"
@@ -36,7 +37,7 @@ class MemoryBackend:
 
     async def open_sender(self, destination: str, /) -> MemorySender:
         """Open the way into a destination."""
-        return MemorySender(self._hub(destination), self.options)
+        return self._sender(self._hub(destination))
 
     async def open_receiver(
         self, destination: str, group: str | None, start: Start, events: Events, prefetch: int, /
@@ -44,24 +45,35 @@ class MemoryBackend:
         """Open the way out of a destination for one member of a group."""
         if group is None:
             raise CapabilityError(
-                "a group is required here: give group=", missing=("groups",), backend=NAME, destination=destination
+                "a group is required here: give group=",
+                missing=("groups",),
+                backend=NAME,
+                destination=destination,
             )
-        wire.check_name("group", group, self.options)
+        self._check("group", group)
         hub = self._hub(destination)
         now = asyncio.get_running_loop().time()
         with hub.lock:
             found = hub.log.groups.get(group)
             if found is None:
                 found = Group(group, hub.log, _offset(hub, start, now))
-            return MemoryReceiver(hub, found, Member(prefetch), self.options)
+            return self._receiver(hub, found, Member(prefetch))
+
+    def _sender(self, hub: Hub) -> MemorySender:
+        return MemorySender(hub, self.options)
+
+    def _receiver(self, hub: Hub, group: Group, member: Member) -> MemoryReceiver:
+        return MemoryReceiver(hub, group, member, self.options)
 
     def _hub(self, destination: str) -> Hub:
         if self._closed:
             raise ClosedError("the backend is closed", backend=NAME)
-        wire.check_name("destination", destination, self.options)
+        self._check("destination", destination)
         if not self.options.create and destination not in self._broker:
             raise NotFoundError(
-                "there is no such destination, and create=false: provision it", backend=NAME, destination=destination
+                "there is no such destination, and create=false: provision it",
+                backend=NAME,
+                destination=destination,
             )
         return self._broker.hub(destination)
 
@@ -81,7 +93,7 @@ class MemoryBackend:
             return [*drifts, *(Drift(what=f"group {name}", state="missing") for name in topology.groups)]
         hub = self._broker.hub(topology.destination)
         for name in topology.groups:
-            wire.check_name("group", name, self.options)
+            self._check("group", name)
             with hub.lock:
                 there = name in hub.log.groups
                 if not there and mode == "ensure":
@@ -91,13 +103,16 @@ class MemoryBackend:
         return drifts
 
     def _provided(self, kind: str, name: str, mode: str) -> Drift:
-        wire.check_name(kind, name, self.options)
+        self._check(kind, name)
         if name in self._broker:
             return Drift(what=f"{kind} {name}", state="present")
         if mode != "ensure":
             return Drift(what=f"{kind} {name}", state="missing")
         self._broker.hub(name)
         return Drift(what=f"{kind} {name}", state="created")
+
+    def _check(self, kind: str, name: str) -> None:
+        check_name(kind, name, names=self.options.names, backend=NAME)
 
     def translate(self, error: Exception, /) -> Error | None:
         """There is no foreign library here."""
@@ -116,10 +131,16 @@ class MemorySender:
         self._time = asyncio.get_running_loop().time
         self._closed = False
         self.limits = SendLimits(
-            max_messages=1000, max_bytes=1 << 30, in_flight=8, measure=wire.measure(options.max_message), linger=0.0
+            max_messages=1000,
+            max_bytes=1 << 30,
+            in_flight=8,
+            measure=wire.measure(options.max_body),
+            linger=0.0,
         )
 
-    async def send_batch(self, messages: Sequence[WireMessage], deadline: float, /) -> Sequence[Receipt | Error]:
+    async def send_batch(
+        self, messages: Sequence[WireMessage], deadline: float, /
+    ) -> Sequence[Receipt | Error]:
         """Store all or nothing; see `unimsg.spi.Sender`."""
         if self._closed:
             raise ClosedError("the sender is closed", backend=NAME, destination=self._hub.log.name)
@@ -191,8 +212,9 @@ class MemoryReceiver:
         """See `unimsg.spi.Seeks`."""
         with self._hub.lock:
             if len(self._group.members) > 1:
+                others = len(self._group.members) - 1
                 raise BackendError(
-                    f"group {self._group.name!r} has {len(self._group.members) - 1} other live members: stop them first",
+                    f"the group has {others} other live members: stop them first",
                     backend=NAME,
                     destination=self._hub.log.name,
                 )

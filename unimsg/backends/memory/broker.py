@@ -73,11 +73,11 @@ class Hub:
             self._offset = time() - now
         return self._offset
 
-    def send(self, messages: Sequence[WireMessage], now: float) -> list[Receipt]:
+    def send(self, messages: Sequence[WireMessage], now: float, *, dedup: bool = True) -> list[Receipt]:
         """Store, and wake one receiver of each group."""
         with self.lock:
             self.wall(now)
-            receipts = self.log.append(messages, now)
+            receipts = self.log.append(messages, now, dedup=dedup)
             for name in self._waiting:
                 self.wake(name)
             return receipts

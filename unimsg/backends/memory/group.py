@@ -19,6 +19,8 @@ from unimsg.spi import Received, Settlement
 
 SCAN = 10_000
 """Records that one call looks at, at most: the event loop must not stand still for a hot key."""
+FEW = 64
+"""Dead leases that are not worth clearing away."""
 
 
 class Member:
@@ -173,7 +175,15 @@ class Group:
             key = None if lane is None else lane.key
             received.append(
                 Received(
-                    record.message, entry, key, None, entry.deliveries, entry.attempts, until, record.position, record
+                    record.message,
+                    entry,
+                    key,
+                    None,
+                    entry.deliveries,
+                    entry.attempts,
+                    until,
+                    record.position,
+                    record,
                 )
             )
         return received
@@ -244,7 +254,7 @@ class Group:
     # ------------------------------------------------------------ moves
 
     def _expire(self, entries: list[Entry], now: float) -> None:
-        """Take back what has no lease any more, and what is out behind it in its lane: acked first, it would overtake."""
+        """Take back what has no lease any more, and what is out behind it in its lane: it would overtake."""
         heads: dict[Lane, int] = {}
         for entry in entries:
             if entry.lane is not None:
@@ -278,7 +288,7 @@ class Group:
         if not batch.left:
             batch.entries = []
             self._dead += 1
-            if self._dead > 64 and self._dead * 2 > len(self._leases):
+            if self._dead > FEW and self._dead * 2 > len(self._leases):
                 self._leases = [item for item in self._leases if item[2].left]
                 heapq.heapify(self._leases)
                 self._dead = 0

@@ -6,6 +6,7 @@ groups are done with goes in constant time, also when one message in the middle 
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
 from math import inf
@@ -17,6 +18,8 @@ from unimsg.message import Position, Receipt, WireMessage
 
 if TYPE_CHECKING:
     from unimsg.backends.memory.group import Group
+
+log = logging.getLogger("unimsg.backends.memory")
 
 BITS = 10
 SIZE = 1 << BITS
@@ -69,7 +72,7 @@ class Chunk:
 class Seen:
     """The ids of the last `window` seconds, the latest `most` at most: two generations, so nothing is ever swept."""
 
-    __slots__ = ("_born", "_half", "_new", "_old", "_window")
+    __slots__ = ("_born", "_half", "_new", "_old", "_warned", "_window")
 
     def __init__(self, window: float, most: int) -> None:
         self._window = window
@@ -77,6 +80,7 @@ class Seen:
         self._new: dict[str, tuple[float, Position]] = {}
         self._old: dict[str, tuple[float, Position]] = {}
         self._born = -inf
+        self._warned = False
 
     def find(self, message_id: str, now: float) -> Position | None:
         """Return where the message with this id was stored, if that was within the window."""
@@ -86,8 +90,21 @@ class Seen:
     def add(self, message_id: str, now: float, position: Position) -> None:
         """Remember an id."""
         if now - self._born >= self._window or len(self._new) >= self._half:
-            self._old, self._new, self._born = self._new, {}, now
+            self._turn(now)
         self._new[message_id] = (now, position)
+
+    def _turn(self, now: float) -> None:
+        if self._old and now - self._born < self._window and not self._warned:
+            last = next(reversed(self._old.values()))[0]
+            if now - last < self._window:
+                self._warned = True
+                log.warning(
+                    "more than %d ids came within the dedup window of %g s: a second publish with an older id is not "
+                    "recognised; give dedup_ids= a higher number",
+                    2 * self._half,
+                    self._window,
+                )
+        self._old, self._new, self._born = self._new, {}, now
 
 
 class Log:
@@ -105,10 +122,10 @@ class Log:
         """Chunks that all groups are done with, kept as history."""
         self._seen = Seen(rules.dedup, rules.dedup_ids) if rules.dedup else None
 
-    def append(self, messages: Sequence[WireMessage], now: float) -> list[Receipt]:
+    def append(self, messages: Sequence[WireMessage], now: float, *, dedup: bool = True) -> list[Receipt]:
         """Store messages; an id that is known already is confirmed again and stored once."""
         receipts: list[Receipt] = []
-        seen, name, kept = self._seen, self.name, now + self.rules.retention
+        seen, name, kept = self._seen if dedup else None, self.name, now + self.rules.retention
         if kept < inf:
             self._drop_old(now)
         for message in messages:
@@ -179,7 +196,9 @@ class Log:
 
     def _drop_old(self, now: float) -> None:
         while self.chunks:
-            chunk = self.chunks[min(self.chunks)] if len(self.chunks) < SIZE else next(iter(self.chunks.values()))
+            chunk = (
+                self.chunks[min(self.chunks)] if len(self.chunks) < SIZE else next(iter(self.chunks.values()))
+            )
             if len(chunk.records) < SIZE or chunk.records[-1].at + self.rules.retention > now:
                 return
             del self.chunks[chunk.number]

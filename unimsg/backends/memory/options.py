@@ -5,26 +5,34 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import quote, unquote
 
-from unimsg import options
-from unimsg.options import Range, Seconds, Size, check_name
+from unimsg.errors import OptionError
+from unimsg.options import Options as BaseOptions
+from unimsg.options import Range, Seconds
+
+Share = Annotated[float, Range(0.0, 1.0)]
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class Options(options.Options):
-    """What a URL of this backend can say.
+class Options(BaseOptions):
+    """What a URL of this backend can say; durations in seconds.
 
     Attributes:
-        name: shared in this process by this name; without one the broker is private to its client.
-        create: `false` refuses destinations and groups that were not provisioned.
-        lease: how long a delivery belongs to its consumer.
+        name: clients of one name share a broker in this process; without one it is private to its client.
+        create: whether destinations come into being on first use.
+        lease: how long a delivery belongs to its consumer; prolonged while it is in hand.
         wait: the longest that one receive waits.
-        ordering: `none` gives up order by key, as SQS Standard does.
-        dedup: for how long the id of a message is remembered; `0s` turns recognition off.
-        dedup_ids: how many ids are remembered at most.
-        retention: for how long messages are kept, consumed or not; without it until every group is done with them.
-        history: messages that every group is done with and that are kept for replay.
-        max_message: the most that body and headers may have together.
+        ordering: `none` lets the messages of one key overtake each other.
+        dedup: for how long an id is recognised; `0s` turns that off.
+        dedup_ids: the most ids that are remembered for it: beyond, the window is shorter, and a warning says so.
+        retention: after which an unconsumed message is dropped; None: never.
+        history: how many messages are kept for replay, at least, when all groups are done with them.
+        chaos: the seed of all that the next four do.
+        duplicate: the share of messages that are delivered twice.
+        reorder: the share of receives in which messages that have no order are shuffled.
+        delay: the longest by which a message comes later than it could.
+        fail: the share of messages and settlements that are refused for once, in the middle of a batch.
     """
 
     IN_WHERE: ClassVar[frozenset[str]] = frozenset({"name"})
@@ -32,22 +40,27 @@ class Options(options.Options):
     scheme: str = "memory"
     name: str = ""
     create: bool = True
-    lease: Annotated[Seconds, Range(0.001, 43_200)] = 30.0
-    wait: Annotated[Seconds, Range(0, 3600)] = 20.0
+    lease: Annotated[Seconds, Range(0.01, 43200)] = 30.0
+    wait: Annotated[Seconds, Range(0.001, 3600)] = 20.0
     ordering: Literal["key", "none"] = "key"
-    dedup: Annotated[Seconds, Range(0, 86_400)] = 300.0
-    dedup_ids: Annotated[int, Range(1)] = 100_000
+    dedup: Seconds = 300.0
+    dedup_ids: Annotated[int, Range(2)] = 100_000
     retention: Annotated[Seconds, Range(0.001)] | None = None
     history: Annotated[int, Range(0)] = 10_000
-    max_message: Annotated[Size, Range(1)] = 16 << 20
+    chaos: int = 0
+    duplicate: Share = 0.0
+    reorder: Share = 0.0
+    delay: Seconds = 0.0
+    fail: Annotated[float, Range(0.0, 0.9)] = 0.0
 
     @classmethod
     def from_where(cls, scheme: str, where: str) -> Mapping[str, Any]:
-        """Return the name that stands there."""
-        if where:
-            check_name("name", where, names="portable", backend=scheme)
-        return {"name": where}
+        """Return the name of the broker."""
+        name = where.removesuffix("/")
+        if "/" in name or "@" in name:
+            raise OptionError(f"{scheme}:// takes one name without / or @, as in {scheme}://tests")
+        return {"name": unquote(name)}
 
     def where(self, *, secrets: bool) -> str:  # noqa: ARG002 - there are none
         """Return the name."""
-        return self.name
+        return quote(self.name, safe="")

@@ -1,21 +1,18 @@
-"""Wire of memory: a message is kept as it is; here is what may be kept, and by which names.
+"""Wire of memory: a message is kept as it is; here is what may be kept.
 
 Law: pure mapping and checks, no I/O.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from typing import Any
 
 from msgspec.structs import replace
 
-from unimsg.errors import MessageTooLargeError, OptionError
+from unimsg.errors import MessageTooLargeError
 from unimsg.message import NO_HEADERS, WireMessage
 
 NAME = "memory"
-PORTABLE = re.compile(r"[A-Za-z0-9_-]{1,60}")
 
 
 def encode(message: WireMessage) -> WireMessage:
@@ -33,7 +30,7 @@ def measure(limit: int) -> Callable[[WireMessage], int]:
         if size > limit:
             raise MessageTooLargeError(
                 f"body and headers have {size} bytes, the limit is {limit}: send a reference instead, "
-                "or raise max_message=",
+                "or raise max_body=",
                 size=size,
                 limit=limit,
                 backend=NAME,
@@ -41,15 +38,3 @@ def measure(limit: int) -> Callable[[WireMessage], int]:
         return size
 
     return size_of
-
-
-def check_name(kind: str, name: str, options: Any) -> None:  # noqa: ANN401 - the Options of this backend
-    """Refuse names that other backends could not have, unless any are welcome.
-
-    Raises:
-        OptionError: the name is not portable and `names` is not `any`.
-    """
-    if options.names != "any" and not PORTABLE.fullmatch(name):
-        raise OptionError(
-            f"{kind} {name!r} is not portable: use 1 to 60 of A-Z a-z 0-9 _ -, or open with names=any", backend=NAME
-        )

@@ -23,6 +23,7 @@ from unimsg.backends.sqlite.take import Haul, Taken
 from unimsg.backends.sqlite.writer import Writer
 from unimsg.errors import CapabilityError, ClosedError, Error, NotFoundError, UnavailableError
 from unimsg.message import Position, Receipt, WireMessage
+from unimsg.options import check_name
 from unimsg.spi import Drift, Events, Received, ReceiveLimits, SendLimits, Settlement, Start, Topology
 
 NAME = "sqlite"
@@ -54,19 +55,26 @@ class SqliteBackend:
         """Open the way out of a destination for one member of a group."""
         if group is None:
             raise CapabilityError(
-                "a group is required here: give group=", missing=("groups",), backend=NAME, destination=destination
+                "a group is required here: give group=",
+                missing=("groups",),
+                backend=NAME,
+                destination=destination,
             )
-        wire.check_name("group", group, self.options)
+        self._check("group", group)
         log, now = await self._log(destination), self.clock.now()
         found, member = await self.writer.submit(lambda db: members.join(db, log, group, start, now))
         return SqliteReceiver(self, found, member, prefetch)
 
     async def _log(self, destination: str) -> Log:
-        wire.check_name("destination", destination, self.options)
-        number, _ = await self.writer.submit(partial(members.destination, name=destination, create=self.options.create))
+        self._check("destination", destination)
+        number, _ = await self.writer.submit(
+            partial(members.destination, name=destination, create=self.options.create)
+        )
         if number is None:
             raise NotFoundError(
-                "there is no such destination, and create=false: provision it", backend=NAME, destination=destination
+                "there is no such destination, and create=false: provision it",
+                backend=NAME,
+                destination=destination,
             )
         return Log(number, destination, self._rules)
 
@@ -82,17 +90,24 @@ class SqliteBackend:
         if topology.dead_letter is not None:
             drifts.append(await self._provided(topology.dead_letter, mode))
         for name in topology.groups:
-            wire.check_name("group", name, self.options)
-            work = partial(members.provide_group, rules=self._rules, where=topology.destination, name=name, mode=mode)
+            self._check("group", name)
+            work = partial(
+                members.provide_group, rules=self._rules, where=topology.destination, name=name, mode=mode
+            )
             state = await self.writer.submit(work)
             drifts.append(Drift(what=f"group {name}", state=state))
         return drifts
 
     async def _provided(self, name: str, mode: str) -> Drift:
-        wire.check_name("destination", name, self.options)
-        number, made = await self.writer.submit(partial(members.destination, name=name, create=mode == "ensure"))
+        self._check("destination", name)
+        number, made = await self.writer.submit(
+            partial(members.destination, name=name, create=mode == "ensure")
+        )
         state: Any = "missing" if number is None else "created" if made else "present"
         return Drift(what=f"destination {name}", state=state)
+
+    def _check(self, kind: str, name: str) -> None:
+        check_name(kind, name, names=self.options.names, backend=NAME)
 
     def translate(self, error: Exception, /) -> Error | None:
         """Return our error for one of SQLite's."""
@@ -120,11 +135,13 @@ class SqliteSender:
             max_messages=500,
             max_bytes=16 << 20,
             in_flight=4,
-            measure=wire.measure(backend.options.max_message),
+            measure=wire.measure(backend.options.max_body),
             linger=0.001,
         )
 
-    async def send_batch(self, messages: Sequence[WireMessage], deadline: float, /) -> Sequence[Receipt | Error]:
+    async def send_batch(
+        self, messages: Sequence[WireMessage], deadline: float, /
+    ) -> Sequence[Receipt | Error]:
         """Store all or nothing; see `unimsg.spi.Sender`."""
         backend, log = self._backend, self._log
         if self._closed:
@@ -154,7 +171,11 @@ class SqliteReceiver:
         self._late: set[asyncio.Future[Any]] = set()
         self._stopped = self._closed = False
         self.limits = ReceiveLimits(
-            max_messages=500, wait=backend.options.wait, settle_every=0.002, defer="broker", lease_covers_lane=True
+            max_messages=500,
+            wait=backend.options.wait,
+            settle_every=0.002,
+            defer="broker",
+            lease_covers_lane=True,
         )
 
     async def receive_batch(self, max_messages: int, wait: float, /) -> Sequence[Received]:
@@ -197,7 +218,9 @@ class SqliteReceiver:
         except asyncio.CancelledError:
             job.add_done_callback(self._too_late)
             raise
-        self._out.update(dict.fromkeys((taken.token for taken in haul.taken), now + self._group.log.rules.lease))
+        self._out.update(
+            dict.fromkeys((taken.token for taken in haul.taken), now + self._group.log.rules.lease)
+        )
         return haul
 
     def _too_late(self, job: asyncio.Future[Haul]) -> None:
@@ -233,7 +256,8 @@ class SqliteReceiver:
         """See `unimsg.spi.Receiver`."""
         now, group, out = self._backend.clock.now(), self._group, self._out
         verdicts = [
-            Verdict(s.token, done=s.verb == "ack", due=now + s.delay, counts=s.verb == "retry") for s in settlements
+            Verdict(s.token, done=s.verb == "ack", due=now + s.delay, counts=s.verb == "retry")
+            for s in settlements
         ]
         results, waits = await self._backend.writer.submit(lambda db: group.settle(db, verdicts, now))
         for settlement in settlements:

@@ -86,10 +86,8 @@ class Bell:
             return  # closed
 
     def _looked(self, future: asyncio.Future[int]) -> None:
-        if future.cancelled() or future.exception() is not None:
-            version = -1
-        else:
-            version = future.result()
+        failed = future.cancelled() or future.exception() is not None
+        version = -1 if failed else future.result()
         if version != self._version:
             self._version, self._interval = version, SHORTEST
             for place in list(self._waiting):

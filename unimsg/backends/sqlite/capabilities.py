@@ -19,7 +19,7 @@ def declare(options: Options) -> Capabilities:
         groups=True,
         replay="time",
         retention=options.retention,
-        max_message_bytes=options.max_message,
+        max_message_bytes=options.max_body,
         headers="native",
         delay="native",
         ttl=True,

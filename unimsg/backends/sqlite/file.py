@@ -19,7 +19,9 @@ BITS = 40
 """A row number is the number of its destination or group, then the offset in so many bits: one tree, in order."""
 BUSY = 5.0
 """Seconds that SQLite waits for another process's transaction before it reports that it is busy."""
-REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb", "smb3", "smbfs", "9p", "afs", "ceph", "fuse.sshfs", "glusterfs"})
+REMOTE = frozenset(
+    {"nfs", "nfs4", "cifs", "smb", "smb3", "smbfs", "9p", "afs", "ceph", "fuse.sshfs", "glusterfs"}
+)
 """File systems on which WAL cannot work: its index is shared memory (https://sqlite.org/wal.html, 2026-11)."""
 
 TABLES = """
@@ -113,18 +115,27 @@ def file_system(folder: Path) -> str | None:
 def _prepare(connection: sqlite3.Connection, path: str) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
-        connection.execute("CREATE TABLE IF NOT EXISTS unimsg_schema (part TEXT PRIMARY KEY, version INTEGER NOT NULL)")
-        row = connection.execute("SELECT version FROM unimsg_schema WHERE part = 'messages'").fetchone()
-        if row is None:
-            for statement in TABLES.split(";"):
-                connection.execute(statement)
-            connection.execute("INSERT INTO unimsg_schema VALUES ('messages', ?)", (VERSION,))
-        elif row[0] > VERSION:
-            raise ConfigError(
-                f"{path} has version {row[0]} of the tables, this unimsg knows {VERSION}: install a newer unimsg",
-                backend=NAME,
-            )
+        version = _version(connection)
     except BaseException:
         connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")
+    if version > VERSION:
+        raise ConfigError(
+            f"{path} has version {version} of the tables, this unimsg knows {VERSION}: install a newer unimsg",
+            backend=NAME,
+        )
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    """Return the version of the tables, which are made when there are none."""
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS unimsg_schema (part TEXT PRIMARY KEY, version INTEGER NOT NULL)"
+    )
+    row = connection.execute("SELECT version FROM unimsg_schema WHERE part = 'messages'").fetchone()
+    if row is not None:
+        return int(row[0])
+    for statement in TABLES.split(";"):
+        connection.execute(statement)
+    connection.execute("INSERT INTO unimsg_schema VALUES ('messages', ?)", (VERSION,))
+    return VERSION

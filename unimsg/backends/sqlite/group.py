@@ -16,6 +16,7 @@ from unimsg.backends.sqlite.lane import Lanes
 from unimsg.backends.sqlite.log import MASK, Log
 from unimsg.errors import Error, LeaseLostError
 
+
 class Token(NamedTuple):
     """Names one delivery: the fence is never given twice."""
 
@@ -89,7 +90,9 @@ class Group:
         ).fetchone()
         return found
 
-    def extend(self, db: sqlite3.Connection, tokens: Sequence[Token], until: float, now: float) -> list[Error | None]:
+    def extend(
+        self, db: sqlite3.Connection, tokens: Sequence[Token], until: float, now: float
+    ) -> list[Error | None]:
         """Let each lease end at `until`."""
         self.tick(db, now)
         results: list[Error | None] = []
@@ -112,7 +115,7 @@ class Group:
         )
 
     def tick(self, db: sqlite3.Connection, now: float) -> None:
-        """Take back what has no lease any more, and what is out behind it in its lane: acked first, it would overtake."""
+        """Take back what has no lease any more, and what is out behind it in its lane: it would overtake."""
         ended = db.execute(
             "SELECT seq, key FROM unimsg_entries WHERE grp = ? AND member IS NOT NULL AND until <= ?",
             (self.number, now),

@@ -42,7 +42,8 @@ class Lanes:
         lane = self._touched.get(key)
         if lane is None:
             row = self._db.execute(
-                "SELECT member, out, head, due FROM unimsg_lanes WHERE grp = ? AND key = ?", (self._group, key)
+                "SELECT member, out, head, due FROM unimsg_lanes WHERE grp = ? AND key = ?",
+                (self._group, key),
             ).fetchone()
             lane = self._touched[key] = Lane(*row) if row else Lane()
         return lane

@@ -52,7 +52,9 @@ class Log:
 
     def next(self, db: sqlite3.Connection) -> int:
         """Return the offset of the next message."""
-        found: int = db.execute("SELECT next FROM unimsg_destinations WHERE id = ?", (self.number,)).fetchone()[0]
+        found: int = db.execute(
+            "SELECT next FROM unimsg_destinations WHERE id = ?", (self.number,)
+        ).fetchone()[0]
         return found
 
     def append(self, db: sqlite3.Connection, messages: Sequence[WireMessage], now: float) -> list[Receipt]:
@@ -119,17 +121,16 @@ class Log:
             "WHERE seq BETWEEN ? AND ? ORDER BY seq LIMIT ?) WHERE ends <= ?)",
             (self.base, self.base | MASK, 2 * SWEEP, now),
         )
-        groups = db.execute("SELECT id, next FROM unimsg_groups WHERE destination = ?", (self.number,)).fetchall()
+        groups = db.execute(
+            "SELECT id, next FROM unimsg_groups WHERE destination = ?", (self.number,)
+        ).fetchall()
         limit = min([self.next(db) - self.rules.history, *(group[1] for group in groups)])
         if groups and limit > 0:
-            pending = " OR ".join(
-                f"EXISTS (SELECT 1 FROM unimsg_entries e WHERE e.seq = {(group[0] << BITS)} | (m.seq & {MASK}))"
-                for group in groups
-            )
             db.execute(
-                "DELETE FROM unimsg_messages WHERE seq IN (SELECT seq FROM unimsg_messages m "  # noqa: S608 - numbers
-                f"WHERE seq BETWEEN ? AND ? AND NOT ({pending}) ORDER BY seq LIMIT ?)",
-                (self.base, self.base + limit - 1, 2 * SWEEP),
+                "DELETE FROM unimsg_messages WHERE seq IN (SELECT seq FROM unimsg_messages m "
+                "WHERE seq BETWEEN ?1 AND ?2 AND NOT EXISTS (SELECT 1 FROM unimsg_groups g CROSS JOIN unimsg_entries e "
+                "ON e.seq = ((g.id << ?5) | (m.seq & ?6)) WHERE g.destination = ?4) ORDER BY seq LIMIT ?3)",
+                (self.base, self.base + limit - 1, 2 * SWEEP, self.number, BITS, MASK),
             )
         self._sweep_ids(db, now)
 

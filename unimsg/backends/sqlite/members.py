@@ -1,6 +1,6 @@
 """Members: which destinations, groups and members there are, and who may move a group.
 
-Law: statements inside a transaction; a member that has not been seen for a lease is gone, whatever became of its process.
+Law: statements inside a transaction; a member that was not seen for a lease is gone, whatever became of it.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ def provide_group(
 def take(db: sqlite3.Connection, group: Group, *, member: int, room: int, most: int, now: float) -> Haul:
     """Lease messages to a member, and note that it lives."""
     db.execute(
-        "UPDATE unimsg_members SET seen = ? WHERE id = ? AND seen < ?", (now, member, now - group.log.rules.lease / 4)
+        "UPDATE unimsg_members SET seen = ? WHERE id = ? AND seen < ?",
+        (now, member, now - group.log.rules.lease / 4),
     )
     return Turn(db, group, member=member, room=room, most=most, now=now).take()
 
@@ -70,7 +71,9 @@ def seek(db: sqlite3.Connection, group: Group, member: int, start: Start, now: f
     ).fetchone()[0]
     if others:
         raise BackendError(
-            f"the group has {others} other live members: stop them first", backend=NAME, destination=group.log.name
+            f"the group has {others} other live members: stop them first",
+            backend=NAME,
+            destination=group.log.name,
         )
     group.seek(db, offset(db, group.log, start))
 
@@ -79,9 +82,14 @@ def leave(db: sqlite3.Connection, group: Group, member: int, now: float, *, abor
     """A member is gone; unless it is aborted, what it has out goes back."""
     if not abort:
         group.give_back(db, member, now)
-    db.execute("DELETE FROM unimsg_members WHERE id = ? OR (grp = ? AND seen < ?)", (
-        member, group.number, now - 10 * group.log.rules.lease,
-    ))
+    db.execute(
+        "DELETE FROM unimsg_members WHERE id = ? OR (grp = ? AND seen < ?)",
+        (
+            member,
+            group.number,
+            now - 10 * group.log.rules.lease,
+        ),
+    )
 
 
 def offset(db: sqlite3.Connection, log: Log, start: Start) -> int:
@@ -93,7 +101,9 @@ def offset(db: sqlite3.Connection, log: Log, start: Start) -> int:
     if isinstance(start, datetime):
         return log.find(db, start.timestamp())
     if not isinstance(start, Position) or start.partition != log.name or not isinstance(start.offset, int):
-        raise OptionError(f"start={start} is no position in this destination", backend=NAME, destination=log.name)
+        raise OptionError(
+            f"start={start} is no position in this destination", backend=NAME, destination=log.name
+        )
     return min(max(start.offset, log.oldest(db)), log.next(db))
 
 

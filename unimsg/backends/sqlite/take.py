@@ -17,7 +17,9 @@ from unimsg.backends.sqlite.wire import COLUMNS
 SCAN = 2000
 """Messages that one turn looks at, at most: others wait for the file."""
 BACK = (
-    "SELECT e.seq, e.due, m.ends, e.deliveries, e.attempts, " + ", ".join(f"m.{c}" for c in COLUMNS.split(", ")) + " "
+    "SELECT e.seq, e.due, m.ends, e.deliveries, e.attempts, "
+    + ", ".join(f"m.{c}" for c in COLUMNS.split(", "))
+    + " "
     "FROM unimsg_entries e LEFT JOIN unimsg_messages m ON m.seq = (? | (e.seq & ?)) "
     "WHERE e.grp = ? AND e.member IS NULL "
 )
@@ -53,7 +55,9 @@ class Turn:
         now: the time.
     """
 
-    def __init__(self, db: sqlite3.Connection, group: Group, *, member: int, room: int, most: int, now: float) -> None:
+    def __init__(
+        self, db: sqlite3.Connection, group: Group, *, member: int, room: int, most: int, now: float
+    ) -> None:
         self._db = db
         self._group = group
         self._member = member
@@ -68,14 +72,19 @@ class Turn:
         """Lease what is free."""
         db, group, now = self._db, self._group, self._now
         group.tick(db, now)
-        start, fence = db.execute("SELECT next, fence FROM unimsg_groups WHERE id = ?", (group.number,)).fetchone()
+        start, fence = db.execute(
+            "SELECT next, fence FROM unimsg_groups WHERE id = ?", (group.number,)
+        ).fetchone()
         self._fence = fence + 1
         cursor = start
         self._come_back()
         if len(self._taken) < self._most:
             cursor = self._new(start)
         if self._taken or cursor != start:
-            db.execute("UPDATE unimsg_groups SET next = ?, fence = ? WHERE id = ?", (cursor, self._fence, group.number))
+            db.execute(
+                "UPDATE unimsg_groups SET next = ?, fence = ? WHERE id = ?",
+                (cursor, self._fence, group.number),
+            )
         self._lanes.save()
         more = len(self._taken) >= self._most or cursor - start >= SCAN
         return Haul(self._taken, more, None if self._taken or more else group.due(db, now))

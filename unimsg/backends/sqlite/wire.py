@@ -6,17 +6,15 @@ Law: pure mapping and checks, no I/O. What UTF-8 cannot hold is kept as bytes, a
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
-from unimsg.errors import MessageTooLargeError, OptionError
+from unimsg.errors import MessageTooLargeError
 from unimsg.message import NO_HEADERS, Message, WireMessage
 
 NAME = "sqlite"
-PORTABLE = re.compile(r"[A-Za-z0-9_-]{1,60}")
 _headers = msgspec.json.Decoder(dict[str, str])
 
 COLUMNS = "id, key, headers, content_type, timestamp, body"
@@ -86,7 +84,7 @@ def measure(limit: int) -> Callable[[WireMessage], int]:
         if size > limit:
             raise MessageTooLargeError(
                 f"body and headers have {size} bytes, the limit is {limit}: send a reference instead, "
-                "or raise max_message=",
+                "or raise max_body=",
                 size=size,
                 limit=limit,
                 backend=NAME,
@@ -94,15 +92,3 @@ def measure(limit: int) -> Callable[[WireMessage], int]:
         return size
 
     return size_of
-
-
-def check_name(kind: str, name: str, options: Any) -> None:  # noqa: ANN401 - the Options of this backend
-    """Refuse names that other backends could not have, unless any are welcome.
-
-    Raises:
-        OptionError: the name is not portable and `names` is not `any`.
-    """
-    if options.names != "any" and not PORTABLE.fullmatch(name):
-        raise OptionError(
-            f"{kind} {name!r} is not portable: use 1 to 60 of A-Z a-z 0-9 _ -, or open with names=any", backend=NAME
-        )

@@ -70,7 +70,9 @@ class Writer:
         loop = asyncio.get_running_loop()
         opened: asyncio.Future[None] = loop.create_future()
         self._closing = False
-        self._thread = threading.Thread(target=self._run, args=(loop, opened), name="unimsg.sqlite", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, args=(loop, opened), name="unimsg.sqlite", daemon=True
+        )
         self._thread.start()
         await asyncio.shield(opened)
 
