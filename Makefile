@@ -23,7 +23,7 @@ check: .venv/.dev ## form, types, import contracts, shape
 	$(PY) -m ruff check
 	$(PY) -m mypy
 	$(PY) -m pyright
-	.venv/bin/lint-imports
+	.venv/bin/lint-imports --no-cache
 	$(PY) -m pytest --quiet tests/test_shape.py tests/test_imports.py tests/test_public_api.py
 
 bench: .venv/.bench ## measure ours beside the peers, in one run

@@ -99,8 +99,6 @@ def test_every_file_opens_with_its_law() -> None:
 def test_the_facade_is_small() -> None:
     """At most 25 names at top level, sorted out by hand, not by accident."""
     facade = ROOT / "unimsg" / "__init__.py"
-    if not facade.exists():
-        pytest.skip("the facade is not written yet")
     names = [
         ast.literal_eval(node.value)
         for node in tree(facade).body

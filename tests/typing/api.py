@@ -47,7 +47,7 @@ assert_type(unimsg.options_schema("sqlite"), dict[str, Any])
 orders = client.publisher("orders", codec=Order)
 assert_type(orders, Publisher[Order])
 assert_type(client.publisher("orders", codec=Payment), Publisher[Payment])
-assert_type(client.publisher("raw", codec=codecs.BYTES), Publisher[bytes])
+assert_type(client.publisher("raw", codec=codecs.BYTES), Publisher[bytes | None])
 assert_type(client.publisher("raw", codec=codecs.TEXT), Publisher[str])
 assert_type(client.publisher("raw"), Publisher[Any])
 
@@ -56,7 +56,7 @@ async def publishing() -> None:
     """What a publisher takes and gives."""
     assert_type(await orders.publish(Order(id=1), key="customer", timeout=timedelta(seconds=5)), Receipt)
     await orders.publish(Payment(amount=1.0))  # type: ignore[arg-type]  # another body than the codec's
-    await orders.publish(Order(id=1), "customer")  # type: ignore[misc]  # the key has a name
+    await orders.publish(Order(id=1), "customer")  # type: ignore[call-arg]  # the key has a name
     await orders.publish(Order(id=1), headers={"attempt": 1})  # type: ignore[dict-item]  # headers are text to text
     assert_type(await orders.publish_many([Message(body=Order(id=1))]), list[Receipt])
     assert_type(await client.publish("orders", {"id": 1}, delay=5, priority=9), Receipt)
@@ -93,7 +93,7 @@ async def handle(delivery: Delivery[Order]) -> None:
     await delivery.fail(delay=timedelta(seconds=1))
     await delivery.defer(5)
     await delivery.dead_letter("poison")
-    await delivery.defer()  # type: ignore[call-arg]  # until when?
+    await delivery.defer("soon")  # type: ignore[arg-type]  # a duration is seconds or a timedelta
     delivery.body.total  # type: ignore[attr-defined]  # noqa: B018 - the body has its type
 
 
@@ -174,7 +174,7 @@ def signals() -> None:
     unimsg.Fail(delay=5)
     unimsg.Defer(timedelta(minutes=1))
     unimsg.DeadLetter("poison")
-    unimsg.Defer()  # type: ignore[call-arg]  # until when?
+    unimsg.Defer("soon")  # type: ignore[arg-type]  # a duration is seconds or a timedelta
     unimsg.DeadLetter()  # type: ignore[call-arg]  # why?
 
 
