@@ -61,6 +61,6 @@ class Options(BaseOptions):
             raise OptionError(f"{scheme}:// takes one name without / or @, as in {scheme}://tests")
         return {"name": unquote(name)}
 
-    def where(self, *, secrets: bool) -> str:  # noqa: ARG002 - there are none
+    def where(self, *, secrets: bool) -> str:
         """Return the name."""
         return quote(self.name, safe="")

@@ -26,7 +26,7 @@ def measure(limit: int) -> Callable[[WireMessage], int]:
     def size_of(message: WireMessage) -> int:
         size = len(message.body or b"")
         if message.headers is not NO_HEADERS:
-            size += sum(len(name) + len(value) for name, value in message.headers.items())
+            size += sum(_bytes(name) + _bytes(value) for name, value in message.headers.items())
         if size > limit:
             raise MessageTooLargeError(
                 f"body and headers have {size} bytes, the limit is {limit}: send a reference instead, "
@@ -38,3 +38,7 @@ def measure(limit: int) -> Callable[[WireMessage], int]:
         return size
 
     return size_of
+
+
+def _bytes(value: str) -> int:
+    return len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass"))

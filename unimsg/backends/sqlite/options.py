@@ -54,6 +54,6 @@ class Options(BaseOptions):
             raise OptionError(f"{scheme}:///{quote(path)} is no file: for a broker in memory use memory://")
         return {"path": path}
 
-    def where(self, *, secrets: bool) -> str:  # noqa: ARG002 - there are none
+    def where(self, *, secrets: bool) -> str:
         """Return the path behind its slash."""
         return "/" + quote(self.path, safe="/")
