@@ -64,6 +64,7 @@ class Batcher:
         self._sweep: asyncio.TimerHandle | None = None
         self._sweep_at = NEVER
         self._closing: asyncio.Task[None] | None = None
+        self._over = False
         self._swift = False
         """The sender was seen to answer without suspending."""
         self._inline = 0
@@ -231,6 +232,8 @@ class Batcher:
                 self._woken += 1
                 continue
             self._busy -= 1
+            if self._over:  # its sender ignored the cancellation by which all pumps end
+                return
             self._stir()
             wake: asyncio.Future[None] = self.loop.create_future()
             self._idle.append(wake)
@@ -352,6 +355,7 @@ class Batcher:
                 await self.flush()
         except TimeoutError:
             pass
+        self._over = True
         self.ledger.end_all("the publisher was closed")
         for timer in (self._linger, self._alarm, self._sweep):
             if timer is not None:

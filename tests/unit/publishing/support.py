@@ -6,9 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from unimsg.codecs import BYTES, Codec
-
 from unimsg.capabilities import Capabilities
+from unimsg.codecs import BYTES, Codec
 from unimsg.errors import Error
 from unimsg.message import Receipt, WireMessage
 from unimsg.publishing.publisher import Publisher
@@ -41,6 +40,7 @@ class FakeSender:
         stored: the bodies that were confirmed, in order: what a broker would have.
         calls: calls that are under way now, and the most there were at once in `most_calls`.
         clashes: lanes that were in two calls at once.
+        callers: the task of each call, and `entered` is set by each: who waits for it leaves a caller alone.
     """
 
     def __init__(self, *, answer: Answer = confirm, **limits: Any) -> None:
@@ -52,6 +52,8 @@ class FakeSender:
         self.stored: list[WireMessage] = []
         self.deadlines: list[float] = []
         self.times: dict[str | None, int] = {}
+        self.callers: list[asyncio.Task[Any] | None] = []
+        self.entered = asyncio.Event()
         self.gate = asyncio.Event()
         self.gate.set()
         self.calls = 0
@@ -66,6 +68,8 @@ class FakeSender:
         """See the class."""
         self.batches.append(list(messages))
         self.deadlines.append(deadline)
+        self.callers.append(asyncio.current_task())
+        self.entered.set()
         lanes = {lane for message in messages if (lane := self.limits.lane(message)) is not None}
         self.clashes += [lane for lane in lanes if lane in self._out]
         self._out += lanes

@@ -217,6 +217,55 @@ async def test_a_key_held_back_beyond_the_window_is_not_taken_up_again() -> None
     await way.aclose()
 
 
+async def test_a_key_that_failed_in_a_batch_is_not_put_back_behind_it() -> None:
+    """Promise 4: one batch can hold several of a key."""
+    sender = FakeSender(
+        answer=lambda m, _: OutcomeUnknownError("x") if m.body == b"0" else UnavailableError("x"), lane=by_key
+    )
+    way = publisher(sender)
+    with pytest.raises(PublishManyError) as raised:
+        await way.publish_many(numbered(3, key="a"))
+    assert [type(result) for result in raised.value.results] == [
+        OutcomeUnknownError,
+        NotSentError,
+        NotSentError,
+    ]
+    assert len(sender.batches) == 1
+    await way.aclose()
+
+
+async def test_a_cancelled_call_withdraws_what_was_not_handed_over() -> None:
+    """Catalogue C: nothing of it is sent afterwards; what is out is unknown."""
+    sender = FakeSender(in_flight=1)
+    sender.gate.clear()
+    way = publisher(sender)
+    call = asyncio.create_task(way.publish_many(numbered(25)))
+    await turns()
+    call.cancel()
+    await turns()
+    assert call.cancelled()
+    sender.gate.set()
+    await turns()
+    assert len(sender.stored) == 10
+    stats = way.stats
+    assert (stats.not_published, stats.unknown, stats.waiting, stats.in_flight) == (15, 10, 0, 0)
+    await way.aclose()
+
+
+async def test_a_generator_that_fails_leaves_nothing_behind() -> None:
+    """Its error is raised; what was not handed over is withdrawn."""
+
+    def bad() -> Iterator[Message[bytes]]:
+        yield Message(body=b"1")
+        raise KeyError("mine")
+
+    way = publisher(FakeSender())
+    with pytest.raises(KeyError):
+        await way.publish_many(bad())
+    assert way.stats.waiting == 0
+    await way.aclose()
+
+
 async def test_one_that_is_sent_again_holds_its_key_but_not_the_call() -> None:
     """Promise 4: the others do not wait for a throttled key."""
     clock = Clock()
