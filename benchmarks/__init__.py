@@ -1,0 +1,1 @@
+"""What unimsg costs, beside the bare way and the peers, in one run: `python -m benchmarks`."""
