@@ -1,4 +1,4 @@
-"""The bare sketch: fixed workers over one deque for each key, nothing else; the floor that the consuming loop is held to.
+"""The bare sketch: fixed workers over one deque for each key, nothing else: the floor for the consuming loop.
 
 Law: no leases, no retries, no context, no counters: what is here nobody could leave out.
 """
@@ -14,6 +14,7 @@ import msgspec
 
 BODY = b'{"id":7,"name":"abc","v":1.5}'
 KEYS = 97
+BATCH = 100
 
 
 class Message:
@@ -115,8 +116,8 @@ class Sketch:
             handed = Handed(parcel, decode(parcel.message.body))
             try:
                 await handler(handed)
-            except Exception:  # noqa: BLE001, S110 - the least that a loop must do
-                pass
+            except Exception as error:  # noqa: BLE001 - the least that a loop must do
+                handed.body = error
             handed.state = 1
             self._settle(parcel, lane)
             turns += 1
@@ -125,7 +126,7 @@ class Sketch:
 
     def _settle(self, parcel: Parcel, lane: deque[Parcel]) -> None:
         self.tokens.append(parcel.token)
-        if len(self.tokens) >= 100:
+        if len(self.tokens) >= BATCH:
             self.settled += len(self.tokens)
             self.tokens = []
         if lane:
