@@ -136,10 +136,10 @@ class Router:
             ConfigError: no handler is registered.
             Error: what ended a loop for good, such as a destination that does not exist; the others were stopped.
         """
-        async with self._running(client) as crew:
+        async with self._open(client) as crew:
             with _signals(crew.signal) if signals else nullcontext():
-                await crew.over.wait()
-                await crew.stop()
+                async with crew.running():
+                    await crew.over.wait()
 
     @asynccontextmanager
     async def running(self, client: Client) -> AsyncIterator[None]:
@@ -148,7 +148,7 @@ class Router:
         Entering returns when every loop has its receiver (or is retrying); leaving drains. A loop that ends for good
         turns `client.health().live` False, and its error is raised on leaving.
         """
-        async with self._running(client):
+        async with self._open(client) as crew, crew.running():
             yield
 
     async def run_until_idle(self, client: Client) -> Sequence[LoopHealth]:
@@ -184,17 +184,6 @@ class Router:
             finally:
                 await crew.stop()
 
-    @asynccontextmanager
-    async def _running(self, client: Client) -> AsyncIterator[_Crew]:
-        async with self._open(client) as crew:
-            crew.start()
-            try:
-                await crew.ready()
-                yield crew
-            finally:
-                await crew.stop()
-                crew.raise_first()
-
 
 class _Crew:
     """The subscribers of one run."""
@@ -206,7 +195,18 @@ class _Crew:
         self._tasks: list[asyncio.Task[None]] = []
         self._signals = 0
 
-    def start(self) -> None:
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Run all while the block runs."""
+        self._start()
+        try:
+            await self._ready()
+            yield
+        finally:
+            await self.stop()
+            self.raise_first()
+
+    def _start(self) -> None:
         for route, subscriber in self.members:
             task = asyncio.create_task(
                 subscriber.run(route.handler), name=f"unimsg.run[{route.settings.destination}]"
@@ -221,7 +221,7 @@ class _Crew:
             self._client.died(str(error))
         self.over.set()
 
-    async def ready(self) -> None:
+    async def _ready(self) -> None:
         """Return when every loop has its receiver, or some time has passed, or one has failed."""
         over = asyncio.create_task(self.over.wait())
         opened = [asyncio.create_task(subscriber.opened.wait()) for _, subscriber in self.members]

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.unit.consuming.harness import until
 from unimsg.capabilities import Needs
 from unimsg.client import Client, connect
 from unimsg.consuming.delivery import Delivery
@@ -248,8 +249,7 @@ async def test_closing_a_client_ends_its_iterations(client: Client) -> None:
                 seen.append(delivery.body)
 
     task = asyncio.create_task(iterate())
-    while not seen:
-        await asyncio.sleep(0.001)
+    await until(lambda: seen)
     await client.aclose()
     await asyncio.wait_for(task, 5)
     assert seen == [1]
@@ -280,11 +280,9 @@ async def test_seek_while_it_runs(client: Client) -> None:
 
     subscriber = client.subscriber("orders", group="g")
     task = asyncio.create_task(subscriber.run(handle))
-    while len(seen) < 3:
-        await asyncio.sleep(0.001)
+    await until(lambda: len(seen) == 3)
     await subscriber.seek("oldest")
-    while len(seen) < 6:
-        await asyncio.sleep(0.001)
+    await until(lambda: len(seen) == 6)
     await subscriber.aclose()
     await task
     assert seen == [0, 1, 2, 0, 1, 2]

@@ -109,6 +109,9 @@ class Intake:
         limits, home = self._limits, self._home
         count = min(room, limits.max_messages)
         wait = 0.0 if not room else limits.idle if home.until_idle else limits.wait
+        quiet = (
+            not home.live and not self._asked
+        )  # else an empty answer only says that others have what there is
         self._asked += count
         try:
             batch = await self._receiver.receive_batch(count, wait)
@@ -119,7 +122,7 @@ class Intake:
         if batch:
             home.accept(self._link, batch)
         elif room and home.until_idle:
-            await home.idle_poll()
+            await home.idle_poll(quiet=quiet)
         return bool(count) and len(batch) == limits.max_messages
 
     def _grow(self) -> None:

@@ -376,13 +376,13 @@ class ConsumingLoop:
                 self.claims.kick()
             self.link.settler.kick()
 
-    async def idle_poll(self) -> None:
-        """A receive came back empty while `run_until_idle` looks for the end."""
-        if not self.live:
+    async def idle_poll(self, *, quiet: bool) -> None:
+        """A receive came back empty while `run_until_idle` looks for the end; `quiet`: nothing was out before."""
+        if self.live:
+            await self.change()
+        elif quiet:
             self.idle.set()
             self.stopping = True
-        else:
-            await self.change()
 
     # ------------------------------------------------------------ what deliveries ask
 

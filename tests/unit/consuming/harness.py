@@ -172,5 +172,5 @@ async def until(condition: Any, rounds: int = 2000) -> None:
     for _ in range(rounds):
         if condition():
             return
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0.001)  # whatever turns the condition has no event of its own
     raise AssertionError("it never came about")

@@ -7,7 +7,6 @@ import contextvars
 from typing import Any
 
 import pytest
-from unimsg.policies.retry import RetryPolicy
 
 from tests.unit.consuming.harness import LIMITS, FakeReceiver, World, leased, until
 from unimsg.capabilities import Capabilities
@@ -26,6 +25,7 @@ from unimsg.errors import (
     ThrottledError,
     UnavailableError,
 )
+from unimsg.policies.retry import RetryPolicy
 from unimsg.spi import Assignment, ReceiveLimits
 
 LOG = ReceiveLimits(max_messages=100, wait=1.0, ack="cumulative", retry="core", release="none")
@@ -657,3 +657,31 @@ def test_limits_of_the_fake_are_those_of_a_lease_broker() -> None:
     assert isinstance(FakeReceiver.__init__.__defaults__, tuple)
     assert LIMITS.retry == "broker"
     assert Capabilities().lease is None
+
+
+async def test_an_empty_answer_to_a_poll_that_began_in_the_middle_of_work_is_no_end() -> None:
+    """A broker that blocks the lanes which are out has more to give once they are settled."""
+    world = World(concurrency=1, order="key")
+    receiver = world.receiver
+    receiver.feed(b"1", key="k")
+    receive, answers = receiver.receive_batch, list[Any]()
+
+    async def blocked(max_messages: int, wait: float, /) -> Any:
+        if receiver.given and len(receiver.settled) < len(receiver.given):
+            await until(lambda: len(receiver.settled) == len(receiver.given))
+            answers.append("empty")
+            if len(receiver.given) == 1:
+                receiver.feed(b"2", key="k")
+            return []
+        return await receive(max_messages, wait)
+
+    receiver.receive_batch = blocked  # type: ignore[method-assign]  # as a FIFO queue answers
+    seen: list[Any] = []
+
+    async def handle(delivery: Delivery[Any]) -> None:
+        await asyncio.sleep(0.005)
+        seen.append(delivery.body)
+
+    await world.subscriber.run_until_idle(handle)
+    assert answers
+    assert seen == [1, 2]
