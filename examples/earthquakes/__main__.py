@@ -124,9 +124,18 @@ async def main(url: str, store: str, effects: Path) -> bool:
     return verdict.show(story)
 
 
+def play(folder: Path) -> bool:
+    """Play it in a folder; when a check fails, show the end of what the processes logged."""
+    effects = folder / "effects.jsonl"
+    log = folder / "effects.jsonl.log"
+    logging.basicConfig(filename=log, format="%(asctime)s %(process)d %(message)s")
+    url = os.environ.get("UNIMSG_URL") or f"sqlite:///{folder}/messages.db?lease=3s"
+    holds = asyncio.run(main(url, f"sqlite:///{folder}/seen.db", effects))
+    if not holds:
+        print("  The end of the log:", *log.read_text(encoding="utf-8").splitlines()[-30:], sep="\n  ")
+    return holds
+
+
 if __name__ == "__main__":
-    logging.getLogger("unimsg").setLevel(logging.ERROR)
-    with tempfile.TemporaryDirectory() as folder:
-        target = os.environ.get("UNIMSG_URL") or f"sqlite:///{folder}/messages.db?lease=3s"
-        holds = asyncio.run(main(target, f"sqlite:///{folder}/seen.db", Path(folder, "effects.jsonl")))
-    sys.exit(0 if holds else 1)
+    with tempfile.TemporaryDirectory() as place:
+        sys.exit(0 if play(Path(place)) else 1)

@@ -17,7 +17,7 @@ import msgspec
 
 from examples.earthquakes.handlers import Effect
 
-PATIENCE = 90.0
+PATIENCE = 45.0
 """Seconds after which the demo gives up waiting; its checks then say what is missing."""
 
 

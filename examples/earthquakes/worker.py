@@ -6,6 +6,7 @@ Law: settings come from the command line; the only output is one line of JSON, t
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from examples.earthquakes.handlers import NETWORKS, Outside, build
 
 async def main(url: str, store: str, effects: str, name: str) -> None:
     """Run until SIGTERM; what is running then may end."""
+    logging.basicConfig(filename=f"{effects}.log", format="%(asctime)s %(process)d %(message)s")
     outside = Outside(Path(effects), name, NETWORKS)
     async with unimsg.connect(url) as client:
         await build(store, outside).run(client)
