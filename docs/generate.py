@@ -116,8 +116,10 @@ def signature(name: str, value: Callable[..., Any]) -> str:
 
 def argument(parameter: inspect.Parameter) -> str:
     """One argument with its annotation and default."""
-    stars = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
-    text = stars + parameter.name
+    star = "*" * (parameter.kind is parameter.VAR_POSITIONAL) + "**" * (
+        parameter.kind is parameter.VAR_KEYWORD
+    )
+    text = star + parameter.name
     if parameter.annotation is not parameter.empty:
         text += f": {plain(parameter.annotation)}"
     return text if parameter.default is parameter.empty else f"{text} = {default(parameter.default)}"

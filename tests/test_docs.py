@@ -288,8 +288,11 @@ def test_every_named_test_exists(page: str) -> None:
 def functions(path: Path) -> set[str]:
     """The functions and classes of a file."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-    return {node.name for node in ast.walk(tree) if isinstance(node, kinds)}
+    return {
+        node.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+    }
 
 
 @pytest.mark.parametrize("page", PAGES)

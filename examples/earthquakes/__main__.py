@@ -51,7 +51,7 @@ async def read_dead_letters(client: Client, story: verdict.Story) -> None:
         reasons = story.reasons.setdefault(group, [])
 
         async def look(
-            delivery: Delivery[bytes], bodies: list[bytes] = bodies, why: list[str] = reasons
+            delivery: Delivery[bytes | None], bodies: list[bytes | None] = bodies, why: list[str] = reasons
         ) -> None:
             bodies.append(delivery.body)
             why.append(msgspec.json.decode(delivery.headers["unimsg-dead-letter"])["reason"])

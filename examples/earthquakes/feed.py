@@ -59,7 +59,7 @@ def quakes() -> Sequence[Quake]:
     return [msgspec.json.decode(line, type=Quake) for line in lines()]
 
 
-def poll(*, with_malformed: bool) -> Iterator[Message[bytes]]:
+def poll(*, with_malformed: bool) -> Iterator[Message[bytes | None]]:
     """What a client that polls the feed publishes: each line as it is, ordered by reporting network."""
     broken = {(number + 1) * len(lines()) // 4: line for number, line in enumerate(MALFORMED)}
     for number, (line, quake) in enumerate(zip(lines(), quakes(), strict=True)):

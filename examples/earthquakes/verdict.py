@@ -32,7 +32,7 @@ class Story:
     """
 
     published: int = 0
-    dead: dict[str, list[bytes]] = field(default_factory=dict)
+    dead: dict[str, list[bytes | None]] = field(default_factory=dict)
     reasons: dict[str, list[str]] = field(default_factory=dict)
     redriven: int = 0
     effects: Sequence[Effect] = ()
