@@ -11,7 +11,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections import Counter
 from pathlib import Path
 
 import msgspec
@@ -23,11 +23,11 @@ from examples.earthquakes.handlers import (
     FORGOTTEN,
     GROUPS,
     NETWORKS,
-    Effect,
     Outside,
     build,
     dead_letters,
 )
+from examples.earthquakes.mend import redrive
 from examples.earthquakes.stage import Stage
 from unimsg import Client, Delivery
 from unimsg.codecs import BYTES
@@ -59,12 +59,6 @@ async def read_dead_letters(client: Client, story: verdict.Story) -> None:
         await client.subscriber(dead_letters(group), group="look", codec=BYTES).run_until_idle(look)
 
 
-async def redrive(client: Client) -> int:
-    """Give back what is repaired, and leave the rest where it is."""
-    report = await client.redrive(dead_letters("catalogue"), only=repaired)
-    return report.redriven
-
-
 def repaired(message: unimsg.Message[bytes | None]) -> bool:
     """Whether the new version can handle this dead letter."""
     return message.key in FORGOTTEN
@@ -76,13 +70,11 @@ async def act_one(client: Client, stage: Stage, story: verdict.Story) -> None:
     story.published += await publish(client, with_malformed=True)
     await asyncio.gather(stage.start("one"), stage.start("two"))
 
-    def in_the_middle(effects: Sequence[Effect]) -> bool:
-        return sum(effect.worker == "one" for effect in effects) > len(feed.quakes()) // 3
-
-    await stage.until(in_the_middle)
-    await stage.kill("one")
-    say(f"worker one was killed (SIGKILL) after {len(stage.seen()):,} effects; it starts again")
-    await stage.start("one again")
+    await stage.until(lambda effects: len(effects) > len(feed.quakes()) // 2)
+    victim, _ = Counter(effect.worker for effect in stage.seen()).most_common(1)[0]
+    await stage.kill(victim)
+    say(f"worker {victim} was killed (SIGKILL) after {len(stage.seen()):,} effects; it starts again")
+    await stage.start(f"{victim} again")
     say("publishing the feed a second time, as a polling client does …")
     story.published += await publish(client, with_malformed=False)
     wanted = {(group, quake.id) for group in GROUPS for quake in feed.quakes()}
@@ -98,7 +90,9 @@ async def act_two(client: Client, stage: Stage, story: verdict.Story) -> None:
     router = build(stage.store, outside)
     before = await router.run_until_idle(client)
     await read_dead_letters(client, story)
-    story.redriven = await redrive(client)
+    story.redriven = await redrive(
+        client, dead_letters("catalogue"), to=DESTINATION, group="catalogue", only=repaired
+    )
     say(f"repaired, and {story.redriven} of {len(story.dead['catalogue'])} dead letters redriven")
     after = await router.run_until_idle(client)
     last = await router.run_until_idle(client)

@@ -67,7 +67,9 @@ def checks(story: Story) -> Iterator[Check]:
     yield Check("nothing invented: no effect without an event", not strange, f"{strange} too many")
 
     wrong = [f"{group}/{net}" for (group, net), ids in wanted.items() if first.get((group, net)) != ids]
-    yield Check("in order: each network as the feed gave it", not wrong, f"{len(wrong)} lanes differ")
+    yield Check(
+        "in order: each network as the feed gave it", not wrong, ", ".join(wrong) or f"{len(wanted)} lanes"
+    )
 
     excused = sum(effect.worker in story.killed for effect in again)
     text = f"{len(again)} repeated, {excused} of them cut off by the kill before they could be noted"
