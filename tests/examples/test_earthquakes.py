@@ -18,8 +18,8 @@ import pytest
 
 pytest.importorskip("unimsg.idempotency", reason="the decorator is not written yet")
 
-from examples.earthquakes import feed, verdict  # noqa: E402 - skipped above where it cannot be imported
-from examples.earthquakes.handlers import ALERT, GROUPS, Effect  # noqa: E402 - as above
+from examples.earthquakes import feed, verdict
+from examples.earthquakes.handlers import ALERT, GROUPS, Effect
 
 ROOT = Path(__file__).resolve().parents[2]
 Story = verdict.Story
