@@ -11,7 +11,15 @@ if TYPE_CHECKING:
     from unimsg.client import Client, connect, options_schema
     from unimsg.consuming.delivery import Delivery
     from unimsg.consuming.subscriber import Subscriber
-    from unimsg.errors import CapabilityError, DeadLetter, Defer, Error, Fail, OutcomeUnknownError, PublishError
+    from unimsg.errors import (
+        CapabilityError,
+        DeadLetter,
+        Defer,
+        Error,
+        Fail,
+        OutcomeUnknownError,
+        PublishError,
+    )
     from unimsg.idempotency import idempotent
     from unimsg.message import Message, Position, Receipt
     from unimsg.policies.retry import RetryPolicy
@@ -49,7 +57,15 @@ _HOMES = {
     "client": ("Client", "connect", "options_schema"),
     "consuming.delivery": ("Delivery",),
     "consuming.subscriber": ("Subscriber",),
-    "errors": ("CapabilityError", "DeadLetter", "Defer", "Error", "Fail", "OutcomeUnknownError", "PublishError"),
+    "errors": (
+        "CapabilityError",
+        "DeadLetter",
+        "Defer",
+        "Error",
+        "Fail",
+        "OutcomeUnknownError",
+        "PublishError",
+    ),
     "idempotency": ("idempotent",),
     "message": ("Message", "Position", "Receipt"),
     "policies.retry": ("RetryPolicy",),

@@ -54,7 +54,9 @@ class _JSON(Generic[T]):
 
     def encode(self, body: T, /) -> bytes:
         if self._class is not None and not isinstance(body, self._class):
-            raise EncodeError(f"the body is a {type(body).__name__}, this publisher takes {_name(self._type)}")
+            raise EncodeError(
+                f"the body is a {type(body).__name__}, this publisher takes {_name(self._type)}"
+            )
         try:
             return self._encode(body)
         except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:

@@ -180,7 +180,13 @@ class MessageTooLargeError(RejectedError):
     limit: int = 0
 
     def __init__(
-        self, sentence: str, *, size: int, limit: int, backend: str | None = None, destination: str | None = None
+        self,
+        sentence: str,
+        *,
+        size: int,
+        limit: int,
+        backend: str | None = None,
+        destination: str | None = None,
     ) -> None:
         super().__init__(sentence, backend=backend, destination=destination)
         self.size = size

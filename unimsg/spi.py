@@ -3,7 +3,7 @@
 Law: types only. Whatever is policy (batching, retry, leases, lanes, dead letters, telemetry) is done once, by the
 portable layer. A backend never retries, sleeps on its own account, batches, logs bodies or starts a task per
 message; a push client fills one bounded buffer that `receive_batch` drains, its tasks are named and awaited in
-`aclose`. All times are `loop.time()` seconds of the running loop unless they are durations; so a test can turn the clock.
+`aclose`. Times are seconds of `loop.time()` unless they are durations, so that a test can turn the clock.
 
 A *lane* is what the broker keeps in order (a key, a message group; None: nothing). An *assignment* is what a member
 was given and can lose as a whole (a partition, a shard, a channel's unacked deliveries): a new object each time.
@@ -166,7 +166,9 @@ class Sender(Protocol):
 
     @property
     def limits(self) -> SendLimits: ...
-    async def send_batch(self, messages: Sequence[WireMessage], deadline: float, /) -> Sequence[Receipt | Error]:
+    async def send_batch(
+        self, messages: Sequence[WireMessage], deadline: float, /
+    ) -> Sequence[Receipt | Error]:
         """Send once; one result for each input, in order. Raises only if the outcome of all is unknown.
 
         `NotSentError` only when it is certain that nothing left. Never retries. `deadline` is the latest of the

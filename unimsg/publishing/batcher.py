@@ -16,7 +16,7 @@ from contextvars import Context
 
 from unimsg.errors import ClosedError, Error
 from unimsg.message import Receipt, WireMessage
-from unimsg.publishing.entry import Entry
+from unimsg.publishing.entry import WAITING, Entry
 from unimsg.publishing.lanes import Lanes
 from unimsg.publishing.ledger import NEVER, Flight, Ledger
 from unimsg.publishing.link import Link
@@ -169,7 +169,8 @@ class Batcher:
     def failed(self, error: Error) -> None:
         """There will be no sender: all who wait get this error."""
         for entry in tuple(self.ledger):
-            self.ledger.end(entry, self._wording.again(error))
+            if entry.state == WAITING:
+                self.ledger.end(entry, self._wording.again(error))
         self.ledger.look()
 
     def delayed(self, error: Error) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import Context
 from typing import Protocol
 
-from unimsg.errors import BackendError, Error
+from unimsg.errors import BackendError, ClosedError, ConfigError, Error
 from unimsg.policies.backoff import backoff
 from unimsg.spi import Sender
 
@@ -100,7 +100,7 @@ class Link:
                 if error is None:
                     return
                 tries += 1
-                if not self._worked and not (error.retryable and isinstance(error, BackendError)):
+                if self._is_final(error):
                     self._rest()
                     self._home.failed(error)
                     return
@@ -118,6 +118,11 @@ class Link:
                 await asyncio.sleep(max(wait, error.retry_after or 0.0))
         finally:
             self._rest()
+
+    def _is_final(self, error: Error) -> bool:
+        if isinstance(error, (ClosedError, ConfigError)):
+            return True
+        return not self._worked and not (error.retryable and isinstance(error, BackendError))
 
     def _rest(self) -> None:
         if self._task is asyncio.current_task():

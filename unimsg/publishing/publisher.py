@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import timedelta
 from typing import Generic, TypeVar
 
 from unimsg.capabilities import Capabilities
@@ -307,9 +308,11 @@ class Publisher(Generic[T]):
         try:
             return seconds(value)
         except (TypeError, ValueError) as error:
-            raise self._wording.placed(
-                RejectedError(f"{name} must be seconds or a timedelta: {error}")
-            ) from error
+            if isinstance(value, bool) or not isinstance(value, (int, float, timedelta)):
+                accepted = "seconds or a timedelta"
+            else:
+                accepted = "0 or more seconds" if name == "delay" else "more than 0 seconds"
+            raise self._wording.placed(RejectedError(f"{name} must be {accepted}, not {value!r}")) from error
 
     def _ready(self) -> Batcher:
         batcher = self._batcher
