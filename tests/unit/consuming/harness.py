@@ -13,9 +13,12 @@ from unimsg.consuming.settings import Settings
 from unimsg.consuming.subscriber import Subscriber
 from unimsg.errors import Error, LeaseLostError
 from unimsg.message import Receipt, WireMessage
+from unimsg.policies.retry import RetryPolicy
 from unimsg.spi import Assignment, Events, Received, ReceiveLimits, Receiver, Settlement
 
 LIMITS = ReceiveLimits(max_messages=100, wait=1.0)
+LOG = ReceiveLimits(max_messages=100, wait=1.0, ack="cumulative", retry="core", release="none")
+FAST = RetryPolicy(max_attempts=3, initial=0.001, max=0.002, jitter="none")
 
 
 class FakeReceiver:
@@ -174,3 +177,10 @@ async def until(condition: Any, rounds: int = 2000) -> None:
             return
         await asyncio.sleep(0.001)  # whatever turns the condition has no event of its own
     raise AssertionError("it never came about")
+
+
+def balance(world: World) -> None:
+    """Promise 21: everything received has exactly one outcome."""
+    c = world.counters
+    outcomes = ("acked", "failed", "deferred", "dead_lettered", "released", "lost", "expired")
+    assert c["received"] == sum(c[name] for name in outcomes) + world.subscriber.health().in_flight

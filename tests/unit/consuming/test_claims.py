@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from tests.unit.consuming.harness import World, leased, until
-from tests.unit.consuming.test_loop import FAST, balance
+from tests.unit.consuming.harness import FAST, World, balance, leased, until
 from unimsg.consuming.delivery import Delivery
 from unimsg.consuming.guard import Claim
 from unimsg.errors import KeyReuseError, StoreUnavailableError
