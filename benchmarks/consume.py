@@ -104,7 +104,7 @@ def faststream(workers: int) -> Callable[[], Awaitable[None]] | None:  # noqa: C
     """Return a run of FastStream on a made-up consumer; None where it is not installed."""
     try:
         from aiokafka import ConsumerRecord  # noqa: PLC0415 - a peer, in the extra `bench`
-        from faststream.kafka import KafkaBroker  # noqa: PLC0415
+        from faststream.kafka import KafkaBroker  # noqa: PLC0415 - as above
     except ImportError:
         return None
 

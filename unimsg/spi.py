@@ -240,7 +240,7 @@ class Plugin(Protocol):
     FACTS: Mapping[str, Any]
 
     def declare(self, options: Any, /) -> Capabilities: ...  # noqa: ANN401 - each backend's own Options
-    def build(self, options: Any, /) -> Backend: ...  # noqa: ANN401
+    def build(self, options: Any, /) -> Backend: ...  # noqa: ANN401 - as above
 
 
 # ---------------------------------------------------------------- optional: each tied to a capability, both ways

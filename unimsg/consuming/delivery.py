@@ -38,7 +38,7 @@ class Home(Protocol):
     async def by_hand(self, delivery: Delivery[Any], verb: Verb, value: Any, /) -> None:  # noqa: ANN401 - by verb
         """Settle it now, or when its handler returns."""
 
-    async def publish(self, destination: str, body: Any, options: Mapping[str, Any], /) -> Receipt:  # noqa: ANN401
+    async def publish(self, destination: str, body: Any, options: Mapping[str, Any], /) -> Receipt:  # noqa: ANN401 - any body
         """Publish with the client that consumes."""
         ...
 

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from unimsg.capabilities import check
+from unimsg.capabilities import Capabilities, check
 from unimsg.consuming.brakes import Brakes
 from unimsg.consuming.claims import Claims
 from unimsg.consuming.counters import Counters
@@ -74,13 +74,7 @@ class ConsumingLoop:
         most = settings.retry.max_deliveries
         self.most_deliveries = NO_LIMIT if guard is not None or most is None else most
         self.lane_limit = max(1, settings.prefetch // 4)
-        lease = self.capabilities.lease
-        self.prefetch = Prefetch(
-            messages=settings.prefetch,
-            size=BYTES,
-            workers=max(settings.concurrency, settings.batch or 1),
-            lease=lease.seconds if lease else None,
-        )
+        self.prefetch = _prefetch(settings, self.capabilities)
         self.link: Link | None = None
         self.limits = ReceiveLimits(max_messages=1)
         self.paused = False
@@ -390,6 +384,15 @@ class ConsumingLoop:
         """See the verbs of `Delivery`."""
         await self.verdicts.by_hand(delivery, verb, value)
 
-    async def publish(self, destination: str, body: Any, options: Mapping[str, Any], /) -> Receipt:  # noqa: ANN401
+    async def publish(self, destination: str, body: Any, options: Mapping[str, Any], /) -> Receipt:  # noqa: ANN401 - any body
         """See `Delivery.publish`."""
         return await self.services.publish(destination, body, options)
+
+
+def _prefetch(settings: Settings, capabilities: Capabilities) -> Prefetch:
+    return Prefetch(
+        messages=settings.prefetch,
+        size=BYTES,
+        workers=max(settings.concurrency, settings.batch or 1),
+        lease=capabilities.lease.seconds if capabilities.lease else None,
+    )

@@ -147,7 +147,7 @@ class Clock:
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
         self.now = 1000.0
-        loop.time = lambda: self.now  # type: ignore[method-assign]
+        loop.time = lambda: self.now  # type: ignore[method-assign]  # the test's time
 
     async def advance(self, seconds: float) -> None:
         """Let so much time pass; everything due then has run on return."""

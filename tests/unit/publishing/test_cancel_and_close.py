@@ -51,7 +51,7 @@ async def test_a_call_cancelled_while_the_sender_opens_is_withdrawn() -> None:
     """Catalogue C: nothing of it is sent when the sender is there."""
     opened = asyncio.Event()
     sender = FakeSender()
-    way = publisher(sender, ensure_open=opened.wait)  # type: ignore[arg-type]
+    way = publisher(sender, ensure_open=opened.wait)  # type: ignore[arg-type]  # True is not looked at
     gone = asyncio.create_task(way.publish(b"gone"))
     stays = asyncio.create_task(way.publish(b"stays"))
     await turns()
@@ -209,7 +209,7 @@ async def test_closing_one_that_was_never_used_opens_nothing() -> None:
 async def test_closing_while_the_sender_opens_ends_the_opening() -> None:
     """Catalogue A: 10 concurrent open and close."""
     clock = Clock()
-    way = publisher(FakeSender(), ensure_open=asyncio.Event().wait)  # type: ignore[arg-type]
+    way = publisher(FakeSender(), ensure_open=asyncio.Event().wait)  # type: ignore[arg-type]  # as above
     call = asyncio.create_task(way.publish(b"x"))
     await turns()
     closing = asyncio.create_task(way.aclose(timeout=1))
@@ -258,7 +258,8 @@ async def test_publish_many_that_is_open_when_the_publisher_closes_is_answered()
     sender = FakeSender(in_flight=1)
     sender.gate.clear()
     way = publisher(sender)
-    call = asyncio.create_task(way.publish_many([Message(body=b"x") for _ in range(30)]))
+    batch = [Message(body=b"x") for _ in range(30)]
+    call = asyncio.create_task(way.publish_many(batch))
     await turns()
     closing = asyncio.create_task(way.aclose(timeout=1))
     await clock.advance(0.9)

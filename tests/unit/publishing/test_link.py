@@ -238,7 +238,8 @@ async def test_the_limits_of_the_new_sender_hold() -> None:
     old, new = FakeSender(max_messages=10), FakeSender(max_messages=2)
     old.raises = [ConnectError("cut")]
     way = publisher(old, new)
-    call = asyncio.create_task(way.publish_many([Message(body=b"x") for _ in range(6)]))
+    batch = [Message(body=b"x") for _ in range(6)]
+    call = asyncio.create_task(way.publish_many(batch))
     for _ in range(10):
         await clock.advance(0.1)
     await call

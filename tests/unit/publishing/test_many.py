@@ -110,7 +110,7 @@ async def test_a_bare_body_is_refused_with_the_way_to_write_it() -> None:
     """`publish_many` takes messages; what was taken before is answered."""
     way = publisher(FakeSender())
     with pytest.raises(ConfigError, match=r"Message\(body="):
-        await way.publish_many([b"bare"])  # type: ignore[list-item]
+        await way.publish_many([b"bare"])  # type: ignore[list-item]  # what is refused
     assert (way.stats.waiting, way.stats.in_flight) == (0, 0)
     await way.aclose()
 

@@ -102,7 +102,7 @@ async def run(
             break
         await clock.advance(0.1)
     try:
-        return list(await asyncio.wait_for(call, 1.0))  # type: ignore[call-overload, no-any-return]
+        return list(await asyncio.wait_for(call, 1.0))  # type: ignore[call-overload, no-any-return]  # a task
     except PublishManyError as error:
         return list(error.results)
 
@@ -266,7 +266,7 @@ async def test_messages_given_while_the_sender_opens_keep_their_order() -> None:
     """Promise 4: the first ones too."""
     opened = asyncio.Event()
     sender = FakeSender(lane=by_key)
-    way = publisher(sender, ensure_open=opened.wait)  # type: ignore[arg-type]
+    way = publisher(sender, ensure_open=opened.wait)  # type: ignore[arg-type]  # True is not looked at
     calls = []
     for number in range(5):
         calls.append(asyncio.create_task(way.publish(str(number).encode(), key="k")))

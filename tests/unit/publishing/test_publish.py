@@ -321,7 +321,7 @@ async def test_many_deadlines_share_one_timer() -> None:
     calls = [asyncio.create_task(way.publish(b"x", timeout=5 + number / 100)) for number in range(100)]
     await turns()
     loop = asyncio.get_running_loop()
-    scheduled = [handle for handle in loop._scheduled if not handle.cancelled()]  # type: ignore[attr-defined]
+    scheduled = [handle for handle in loop._scheduled if not handle.cancelled()]  # type: ignore[attr-defined]  # private
     assert len(scheduled) <= 2
     await clock.advance(7.0)
     results = await asyncio.gather(*calls, return_exceptions=True)

@@ -106,10 +106,8 @@ class Log:
         return self._first(db, "at >= ?", (at,))
 
     def _first(self, db: sqlite3.Connection, condition: str, values: tuple[object, ...]) -> int:
-        row = db.execute(
-            f"SELECT seq FROM unimsg_messages WHERE seq BETWEEN ? AND ? AND {condition} ORDER BY seq LIMIT 1",  # noqa: S608
-            (self.base, self.base | MASK, *values),
-        ).fetchone()
+        query = f"SELECT seq FROM unimsg_messages WHERE seq BETWEEN ? AND ? AND {condition}"  # noqa: S608 - ours
+        row = db.execute(f"{query} ORDER BY seq LIMIT 1", (self.base, self.base | MASK, *values)).fetchone()
         return self.next(db) if row is None else row[0] & MASK
 
     # ------------------------------------------------------------ letting go

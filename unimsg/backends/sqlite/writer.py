@@ -214,6 +214,6 @@ def _fail(future: asyncio.Future[None], error: BaseException) -> None:
         future.set_exception(error)
 
 
-def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *args: Any) -> None:  # noqa: ANN401
+def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *args: Any) -> None:  # noqa: ANN401 - by function
     with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
         loop.call_soon_threadsafe(function, *args)
