@@ -130,7 +130,7 @@ async def test_a_revoked_assignment_is_drained_first() -> None:
     task = world.start(handle)
     await until(lambda: seen)
     loop = asyncio.get_running_loop()
-    revoking = asyncio.create_task(world.events.revoked([mine], loop.time() + 5))  # type: ignore[union-attr]
+    revoking = asyncio.create_task(world.events.revoked([mine], loop.time() + 5))  # type: ignore[union-attr]  # open
     await asyncio.sleep(0.01)
     assert not revoking.done()
     go.set()
