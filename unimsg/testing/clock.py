@@ -106,7 +106,7 @@ class ManualClock:
         waiting = self._loop._scheduled  # noqa: SLF001 - the timers of a loop, a heap
         return min((handle.when() for handle in waiting if not handle.cancelled()), default=None)
 
-    def _jump(self, timeout: float | None) -> Any:  # noqa: ANN401 - what a selector returns
+    def _jump(self, timeout: float | None) -> Any:
         """Instead of waiting: let time pass at once, unless input and output are ready."""
         if self._select is None or not timeout:
             return self._select(timeout) if self._select is not None else []

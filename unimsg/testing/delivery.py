@@ -47,7 +47,7 @@ class _Home:
     settled: Settled | None = None
     published: list[tuple[str, Message[Any]]] = field(default_factory=list)
 
-    async def by_hand(self, delivery: Delivery[Any], verb: Verb, value: Any, /) -> None:  # noqa: ANN401 - by verb
+    async def by_hand(self, delivery: Delivery[Any], verb: Verb, value: Any, /) -> None:
         if delivery.lease_lost:
             raise LeaseLostError("the lease is gone: it will come again", destination=self.destination)
         if self.settled is not None:
@@ -59,7 +59,7 @@ class _Home:
         self.settled = _written(verb, value)
         delivery._state = DONE  # noqa: SLF001 - this file is the loop here
 
-    async def publish(self, destination: str, body: Any, options: Mapping[str, Any], /) -> Receipt:  # noqa: ANN401
+    async def publish(self, destination: str, body: Any, options: Mapping[str, Any], /) -> Receipt:
         given = {name: value for name, value in options.items() if name not in ("codec", "timeout")}
         if given.get("headers", 0) is None:
             del given["headers"]
@@ -68,7 +68,7 @@ class _Home:
         return Receipt(id=message.id)
 
 
-def _written(verb: Verb, value: Any) -> Settled:  # noqa: ANN401 - by verb
+def _written(verb: Verb, value: Any) -> Settled:
     if verb == "fail":
         error, delay = value
         return Settled(verb, delay=delay, reason=str(error or ""), error=error)
@@ -116,7 +116,7 @@ def delivery(  # noqa: PLR0913 - one argument for each fact of a delivery
     destination: str = "destination",
     group: str | None = "group",
     position: Position | None = None,
-    state: Any = None,  # noqa: ANN401 - whatever the program's lifespan yields
+    state: Any = None,
     codec: Codec[Any] | type[Any] | None = None,
     fencing_token: int = 0,
 ) -> HandMade[T]:

@@ -200,10 +200,11 @@ def inject(client: Client) -> Faults:
 
 def around(backend: Backend, faults: Faults) -> Backend:
     """Return a backend that fails as scripted; it has the optional parts that `backend` has."""
-    return _with(_Backend, backend, faults, {Provisions: ("provision",), Redrives: ("redrive",)})
+    wrapped: Backend = _with(_Backend, backend, faults, {Provisions: ("provision",), Redrives: ("redrive",)})
+    return wrapped
 
 
-def _with(base: type[Any], inner: Any, faults: Faults, optional: Mapping[type[Any], Sequence[str]]) -> Any:  # noqa: ANN401 - one of three protocols
+def _with(base: type[Any], inner: Any, faults: Faults, optional: Mapping[type[Any], Sequence[str]]) -> Any:
     """Make a wrapper with the methods of the optional protocols that `inner` has: run-time checks look at them."""
     more = {
         name: getattr(inner, name)
@@ -220,7 +221,7 @@ class _Backend:
         self._inner = inner
         self._faults = faults
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever else the backend has
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
     async def open(self) -> None:
@@ -265,7 +266,7 @@ class _Sender:
 
 
 class _Receiver:
-    def __init__(self, inner: Any, faults: Faults) -> None:  # noqa: ANN401 - a Receiver and its optional parts
+    def __init__(self, inner: Any, faults: Faults) -> None:
         self._inner = inner
         self._faults = faults
         self.limits = inner.limits

@@ -146,7 +146,7 @@ class Queue:
         self.serve()
         return None
 
-    def extend(self, token: Any, seconds: float) -> Error | None:  # noqa: ANN401 - ours, opaque to callers
+    def extend(self, token: Any, seconds: float) -> Error | None:
         """Prolong a lease, up to the longest."""
         item, problem = self._held(token)
         if problem is not None:
@@ -158,7 +158,7 @@ class Queue:
         self.serve()
         return None
 
-    def _held(self, token: Any) -> tuple[Item, Error | None]:  # noqa: ANN401 - as above
+    def _held(self, token: Any) -> tuple[Item, Error | None]:
         item, receipt = token
         now = asyncio.get_running_loop().time()
         if item not in self.items or item.receipt != receipt or not item.out or item.visible <= now:

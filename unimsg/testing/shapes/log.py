@@ -167,7 +167,7 @@ class LogSender:
         if lane is None:
             topic.turn += 1
             lane = topic.turn % len(topic.records)
-        assert isinstance(lane, int)  # noqa: S101 - for the type checker
+        assert isinstance(lane, int)
         records = topic.records[lane]
         receipts: list[Receipt | Error] = []
         for message in messages:

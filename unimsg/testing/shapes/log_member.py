@@ -37,7 +37,7 @@ class Topic:
         if isinstance(start, datetime):
             moment = start.timestamp()
             return next((at for at, (when, _) in enumerate(records) if when >= moment), len(records))
-        assert isinstance(start, Position)  # noqa: S101 - the last of the four kinds
+        assert isinstance(start, Position)
         if start.partition != f"{self.name}-{partition}":
             return 0
         return int(start.offset)

@@ -139,7 +139,7 @@ class PushBackend:
         self._closed = True
 
 
-def _state(there: bool, mode: str) -> Any:  # noqa: ANN401, FBT001 - a literal of `Drift`
+def _state(there: bool, mode: str) -> Any:  # noqa: FBT001 - a literal of `Drift`
     return "present" if there else "created" if mode == "ensure" else "missing"
 
 

@@ -1,0 +1,218 @@
+"""World: the broker that the catalogue runs against, and what a test may ask of it.
+
+Law: knows the public API and the contract; a backend's own test file derives from it what only that broker can tell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn, Protocol, Self
+
+import pytest
+
+import unimsg
+from unimsg import registry
+from unimsg.capabilities import Capabilities
+from unimsg.client import Client
+from unimsg.consuming.delivery import Delivery
+from unimsg.options import Options, parse, render
+from unimsg.spi import Provisions, Topology
+
+PATIENCE = 30.0
+"""Seconds after which a test has hung; nothing is proved by how long something took."""
+
+_numbers = itertools.count()
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """A message as the plain client of a service sees it."""
+
+    body: bytes
+    key: str | None = None
+    headers: Mapping[str, str] | None = None
+
+
+class Interop(Protocol):
+    """The plain client of a service, for the proof that others can read and write what we do."""
+
+    async def publish(self, destination: str, message: Foreign, /) -> None:
+        """Publish as somebody who has never heard of unimsg."""
+
+    async def receive(self, destination: str, group: str | None, count: int, /) -> Sequence[Foreign]:
+        """Receive and settle as such a one; `group` exists already where the service needs that."""
+        ...
+
+
+class World:
+    """One broker, any number of clients, destinations that nobody else uses.
+
+    Args:
+        url: what `connect` takes.
+        environment: what this is, for the report: `"Apache Kafka 4.4, one node"`.
+        tick: the shortest time in seconds that can be told apart here; waiting is done in multiples of it.
+        lease: the shortest lease that this broker stands; None: it has no leases.
+        deviations: test name -> why this environment cannot show it (a fact with a source, not an excuse).
+        interop: the plain client, where there is one.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        environment: str,
+        tick: float = 0.05,
+        lease: float | None = None,
+        deviations: Mapping[str, str] | None = None,
+        interop: Interop | None = None,
+    ) -> None:
+        self.url = url
+        self.environment = environment
+        self.tick = tick
+        self.lease = lease
+        self.deviations = deviations or {}
+        self.interop = interop
+        self.options: Options = parse(url, registry.options_of(url.partition("://")[0]))
+        self._clients: list[Client] = []
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What is declared for the URL."""
+        return registry.plugin(self.options.scheme).declare(self.options)
+
+    # ------------------------------------------------------------ clients
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for client in self._clients:
+            await client.aclose()
+        await asyncio.sleep(0)
+        left = [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("unimsg.")]
+        assert not left, f"tasks outlive their client: {left}"
+
+    def url_with(self, **options: Any) -> str:
+        """Return the URL with these options changed; what this backend has no option for is left out."""
+        known = {name: value for name, value in options.items() if hasattr(self.options, name)}
+        return render(replace(self.options, **known), secrets=True)
+
+    def connect(self, **options: Any) -> Client:
+        """Return one more client, not opened; it is closed with the world.
+
+        Args:
+            **options: of the URL, see `url_with`.
+        """
+        client = unimsg.connect(self.url_with(**options))
+        self._clients.append(client)
+        return client
+
+    async def client(self, **options: Any) -> Client:
+        """Return one more client, opened."""
+        client = self.connect(**options)
+        await client.__aenter__()
+        return client
+
+    # ------------------------------------------------------------ destinations
+
+    def name(self, word: str = "d") -> str:
+        """Return a name that nobody else uses."""
+        return f"{word}-{os.getpid()}-{next(_numbers)}-{os.urandom(3).hex()}"
+
+    @property
+    def group(self) -> str | None:
+        """The group that a test consumes for, where it needs no more than one."""
+        return "g" if self.capabilities.groups else None
+
+    async def destination(
+        self, word: str = "d", *, groups: Iterable[str | None] | None = None, dead_letter: str | None = None
+    ) -> str:
+        """Return a destination that exists, with its groups, and that nobody else uses."""
+        name = self.name(word)
+        wanted = [group for group in ((self.group,) if groups is None else groups) if group is not None]
+        await self.provision(Topology(destination=name, groups=wanted, dead_letter=dead_letter))
+        return name
+
+    async def provision(self, topology: Topology) -> None:
+        """Make what a test needs, as an operator would."""
+        async with unimsg.connect(self.url) as client:
+            if isinstance(client.backend, Provisions):
+                await client.provision(topology)
+
+    # ------------------------------------------------------------ what only some brokers can do
+
+    async def restart(self) -> None:
+        """Kill the broker without warning and start it again on what it kept."""
+        self.cannot("there is no broker process to kill here")
+
+    @asynccontextmanager
+    async def cut(self) -> AsyncIterator[None]:
+        """Nothing passes between the clients and the broker while the block runs; nobody is told."""
+        self.cannot("there is no network to cut here")
+        yield
+
+    def cannot(self, why: str) -> NoReturn:
+        """End the running test: this environment cannot show it, and the report says why."""
+        pytest.skip(f"{self.environment}: {why}")
+
+
+# ---------------------------------------------------------------- short words for what most tests do
+
+
+@asynccontextmanager
+async def consuming(
+    client: Client, destination: str, handler: Callable[[Any], Any], **settings: Any
+) -> AsyncIterator[unimsg.Subscriber[Any]]:
+    """Run a handler in the background while the block runs; stop it in order, and raise what ended it."""
+    subscriber = client.subscriber(destination, **settings)
+    task = asyncio.create_task(subscriber.run(handler))
+    opened = asyncio.create_task(subscriber.opened.wait())
+    try:
+        await asyncio.wait({task, opened}, return_when=asyncio.FIRST_COMPLETED, timeout=PATIENCE)
+        yield subscriber
+    finally:
+        opened.cancel()
+        await subscriber.aclose()
+        await asyncio.wait({task}, timeout=PATIENCE)
+        assert task.done(), "the subscriber did not end after it was closed"
+        task.result()
+
+
+class Gathered:
+    """A handler that writes down what it got, and tells when it is enough."""
+
+    def __init__(self, count: int) -> None:
+        self.deliveries: list[Delivery[Any]] = []
+        self.bodies: list[Any] = []
+        self._count = count
+        self._enough = asyncio.Event()
+
+    async def __call__(self, delivery: Delivery[Any]) -> None:
+        """Handle one."""
+        self.deliveries.append(delivery)
+        self.bodies.append(delivery.body)
+        if len(self.bodies) >= self._count:
+            self._enough.set()
+
+    async def enough(self) -> None:
+        """Return when so many have come; fails when they do not."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._enough.wait()
+        except TimeoutError:
+            raise AssertionError(f"{len(self.bodies)} of {self._count} messages came") from None
+
+
+async def gather(
+    client: Client, destination: str, count: int, *, group: str | None, **settings: Any
+) -> Gathered:
+    """Consume until `count` messages have come; they are acked."""
+    gathered = Gathered(count)
+    async with consuming(client, destination, gathered, group=group, **settings):
+        await gathered.enough()
+    return gathered
