@@ -2,7 +2,8 @@
 
 Law: knows a `Guard` and the loop; no store. Claims are made for what is about to run, not for the prefetch buffer:
 one task completes what is done, then claims what is next, each in one call, so that a duplicate which follows its
-original closely finds it completed.
+original closely finds it completed. Bodies are decoded here, since a key is usually in one; workers take them as they
+are.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from unimsg.consuming.delivery import DROPPED, HELD, SETTLING, WAITING, Delivery
-from unimsg.consuming.guard import Claim, Guard
-from unimsg.errors import IdempotencyError, LeaseLostError, StoreUnavailableError
+from unimsg.consuming.guard import Claim, Guard, Release
+from unimsg.errors import DecodeError, IdempotencyError, LeaseLostError, StoreUnavailableError
 from unimsg.policies.backoff import Backoff
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Claims:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._aside: set[asyncio.Task[None]] = set()
+        self._decode = home.settings.codec.decode
         self.store_down = False
         self._task = asyncio.create_task(self._run(), name=f"unimsg.claims[{home.destination}]")
 
@@ -100,20 +102,16 @@ class Claims:
         removed = [delivery for delivery in self._claimed if gone(delivery)]
         if removed:
             self._claimed = deque(d for d in self._claimed if not gone(d))
-            tokens = [self._copy(delivery) for delivery in removed]
-            self._later(self._give_back(tokens))
+            self._later(self._give_back([self._taken(delivery) for delivery in removed]))
             for delivery in removed:
                 self._home.lanes.done(delivery)
         return removed
 
     @staticmethod
-    def _copy(delivery: AnyDelivery) -> AnyDelivery:
-        """The claim of a delivery whose own token is forgotten at once, so that nobody completes it."""
-        twin: AnyDelivery = Delivery(
-            delivery._received, delivery._loop, None, delivery.attempt, delivery._seq
-        )
-        twin.fencing_token, delivery.fencing_token = delivery.fencing_token, 0
-        return twin
+    def _taken(delivery: AnyDelivery) -> Claim:
+        """Take its claim from a delivery, so that nobody completes it meanwhile."""
+        delivery.fencing_token = 0
+        return delivery._claim
 
     async def aclose(self) -> None:
         """End the task; claims still held run out by themselves."""
@@ -165,16 +163,23 @@ class Claims:
             delivery = self._home.lanes.take()
             if delivery is None:
                 break
-            heads.append(delivery)
+            try:
+                delivery.body = self._decode(delivery._received.message.body)
+            except DecodeError as error:  # no row for what nobody can read
+                self._home.undecodable()
+                self._later(self._reject(delivery, error))
+            else:
+                heads.append(delivery)
         return heads
 
     def _sort(self, delivery: AnyDelivery, claim: Claim) -> None:
         home = self._home
+        delivery._claim = claim
         delivery.fencing_token = claim.token if claim.action == "run" else 0
         if delivery._state == DROPPED:  # lost while it was claimed
             home.lanes.done(delivery)
             if delivery.fencing_token:
-                self._later(self._give_back([self._copy(delivery)]))
+                self._later(self._give_back([self._taken(delivery)]))
         elif claim.action == "run":
             delivery.attempt = max(delivery.attempt, claim.attempts + 1)
             self._claimed.append(delivery)
@@ -258,7 +263,7 @@ class Claims:
         backoff = Backoff(initial=0.05, max=2.0)
         while True:
             try:
-                return await self._guard.complete(batch)
+                return await self._guard.complete([delivery._claim for delivery in batch])
             except Exception as error:
                 pause = backoff.next()
                 if self._loop.time() + pause >= until:
@@ -272,14 +277,13 @@ class Claims:
                     return [True] * len(batch)
                 await asyncio.sleep(pause)
 
-    async def release(self, delivery: AnyDelivery, outcome: Literal["failed", "dead", "returned"]) -> None:
+    async def release(self, delivery: AnyDelivery, outcome: Release) -> None:
         """Give the claim of one delivery back; a refusal is lease loss."""
         try:
-            (current,) = await self._guard.release([delivery], [outcome])
+            (current,) = await self._guard.release([self._taken(delivery)], [outcome])
         except Exception as error:  # noqa: BLE001 - the lock runs out by itself
             log.warning("%r: a claim could not be released: %s", self._home.destination, error)
             current = True
-        delivery.fencing_token = 0
         if not current and delivery._state < SETTLING:
             self._home.lost([delivery], LeaseLostError("another worker holds the idempotency claim"))
 
@@ -288,17 +292,17 @@ class Claims:
         if not deliveries:
             return []
         try:
-            results = await self._guard.renew(deliveries)
+            results = await self._guard.renew([delivery._claim for delivery in deliveries])
         except Exception as error:  # noqa: BLE001 - the next beat tries again
             log.warning("%r: claims could not be renewed: %s", self._home.destination, error)
             return []
         return [d for d, current in zip(deliveries, results, strict=True) if not current and d.fencing_token]
 
-    async def _give_back(self, tokens: list[AnyDelivery]) -> None:
+    async def _give_back(self, claims: list[Claim]) -> None:
         try:
-            await self._guard.release(tokens, ["returned"] * len(tokens))
+            await self._guard.release(claims, ["returned"] * len(claims))
         except Exception as error:  # noqa: BLE001 - the locks run out by themselves
-            log.warning("%r: %d claims could not be released: %s", self._home.destination, len(tokens), error)
+            log.warning("%r: %d claims could not be released: %s", self._home.destination, len(claims), error)
 
     def _later(self, work: Any) -> None:  # noqa: ANN401 - a coroutine
         task = asyncio.create_task(work, name=f"unimsg.claims[{self._home.destination}].aside")

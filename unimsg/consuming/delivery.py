@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeAlias, Ty
 from unimsg.message import Message, Position, Receipt, WireMessage
 
 if TYPE_CHECKING:
+    from unimsg.consuming.guard import Claim
     from unimsg.consuming.lanes import Lane
     from unimsg.consuming.link import Link
     from unimsg.spi import Received
@@ -74,6 +75,7 @@ class Delivery(Generic[T]):
     """
 
     __slots__ = (
+        "_claim",
         "_lane",
         "_link",
         "_loop",
@@ -91,6 +93,8 @@ class Delivery(Generic[T]):
     )
 
     body: T
+    _claim: Claim
+    """Of an idempotent handler; there while `fencing_token` is not 0."""
 
     def __init__(self, received: Received, loop: Home, link: Link | None, attempt: int, seq: int) -> None:
         self._received = received

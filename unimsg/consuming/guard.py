@@ -7,12 +7,15 @@ subscriber takes it from the handler.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from msgspec import Struct
 
 from unimsg.consuming.delivery import Delivery, Handler
 from unimsg.errors import Error
+
+Release: TypeAlias = Literal["failed", "dead", "returned"]
+"""How a claim is given back: it counts as an attempt, it is final, or it counts nothing."""
 
 
 class Claim(Struct, gc=False):
@@ -25,6 +28,8 @@ class Claim(Struct, gc=False):
         attempts: executions that the store remembers, with `run`.
         delay: seconds, with `wait`.
         error: with `reject`.
+        row: what the guard knows it by when the claim comes back to it; with `run`.
+        until: when the claim ends unless it is renewed, in the loop's time; kept by the loop.
     """
 
     action: Literal["run", "skip", "wait", "reject"]
@@ -32,13 +37,16 @@ class Claim(Struct, gc=False):
     attempts: int = 0
     delay: float = 0.0
     error: Error | None = None
+    row: Any = None
+    until: float = 0.0
 
 
 class Guard(Protocol):
     """The policy of one handler on one destination and group.
 
     Every call takes a batch and answers for each in order; it raises `StoreUnavailableError` when the store cannot
-    be reached at all. `lock` is the length of a claim in seconds.
+    be reached at all. `lock` is the length of a claim in seconds. A claim is asked for with a decoded delivery, and
+    goes by itself from then on: a delivery may be gone, or its body changed, when its claim is given back.
     """
 
     lock: float
@@ -47,20 +55,15 @@ class Guard(Protocol):
         """Ask whether each may run."""
         ...
 
-    async def renew(self, deliveries: Sequence[Delivery[Any]], /) -> Sequence[bool]:
+    async def renew(self, claims: Sequence[Claim], /) -> Sequence[bool]:
         """Prolong each claim to `lock` seconds from now; False: the token is no longer the current one."""
         ...
 
-    async def complete(self, deliveries: Sequence[Delivery[Any]], /) -> Sequence[bool]:
+    async def complete(self, claims: Sequence[Claim], /) -> Sequence[bool]:
         """Mark as done; False: the token is no longer the current one, which is lease loss."""
         ...
 
-    async def release(
-        self,
-        deliveries: Sequence[Delivery[Any]],
-        outcomes: Sequence[Literal["failed", "dead", "returned"]],
-        /,
-    ) -> Sequence[bool]:
+    async def release(self, claims: Sequence[Claim], outcomes: Sequence[Release], /) -> Sequence[bool]:
         """Give the claim back: `failed` counts as an attempt, `returned` does not, `dead` is final."""
         ...
 

@@ -136,7 +136,8 @@ class Workers:
 
     async def _work(self, slot: Slot) -> None:
         take, clock, handler, home = self._source.take, self._loop.time, self._handler, self._home
-        decode, done, verdicts = home.settings.codec.decode, home.lanes.done, home.verdicts
+        decode = home.settings.codec.decode if home.claims is None else None  # claims have decoded it
+        done, verdicts = home.lanes.done, home.verdicts
         limiter, turns = home.limiter, 0
         while not self._stopping:
             if limiter is not None and self._source.ready:
@@ -158,7 +159,8 @@ class Workers:
             delivery._slot = slot
             delivery._state = RUNNING
             try:
-                delivery.body = decode(received.message.body)
+                if decode is not None:
+                    delivery.body = decode(received.message.body)
                 result = await call(handler, delivery)
                 slot.running = ()
                 if result is None and delivery._verb is None and not slot.reason:
@@ -299,6 +301,8 @@ class Workers:
 
     async def _decoded(self, delivery: AnyDelivery) -> bool:
         delivery._state = RUNNING
+        if self._home.claims is not None:
+            return True
         try:
             delivery.body = self._home.settings.codec.decode(delivery._received.message.body)
         except DecodeError as error:

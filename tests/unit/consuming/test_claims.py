@@ -25,8 +25,8 @@ class FakeGuard:
         self.refuse: set[str] = set()
         self.closed = False
 
-    def _called(self, name: str, deliveries: Sequence[Delivery[Any]]) -> None:
-        self.calls.append((name, len(deliveries)))
+    def _called(self, name: str, batch: Sequence[Any]) -> None:
+        self.calls.append((name, len(batch)))
         if self.down:
             raise StoreUnavailableError("the store is down")
 
@@ -45,26 +45,24 @@ class FakeGuard:
             return Claim("reject", error=KeyReuseError("another payload"))
         self.tokens += 1
         self.rows[key] = "running"
-        return Claim("run", token=self.tokens)
+        return Claim("run", token=self.tokens, row=key)
 
-    async def renew(self, deliveries: Sequence[Delivery[Any]], /) -> Sequence[bool]:
-        self._called("renew", deliveries)
-        return [delivery.id not in self.refuse for delivery in deliveries]
+    async def renew(self, claims: Sequence[Claim], /) -> Sequence[bool]:
+        self._called("renew", claims)
+        return [claim.row not in self.refuse for claim in claims]
 
-    async def complete(self, deliveries: Sequence[Delivery[Any]], /) -> Sequence[bool]:
+    async def complete(self, claims: Sequence[Claim], /) -> Sequence[bool]:
         await asyncio.sleep(0)
-        self._called("complete", deliveries)
-        for delivery in deliveries:
-            self.rows[delivery.id or ""] = "completed"
-        return [delivery.id not in self.refuse for delivery in deliveries]
+        self._called("complete", claims)
+        for claim in claims:
+            self.rows[claim.row] = "completed"
+        return [claim.row not in self.refuse for claim in claims]
 
-    async def release(
-        self, deliveries: Sequence[Delivery[Any]], outcomes: Sequence[Any], /
-    ) -> Sequence[bool]:
-        self._called("release", deliveries)
-        for delivery, outcome in zip(deliveries, outcomes, strict=True):
-            self.rows[delivery.id or ""] = "dead" if outcome == "dead" else "free"
-        return [True] * len(deliveries)
+    async def release(self, claims: Sequence[Claim], outcomes: Sequence[Any], /) -> Sequence[bool]:
+        self._called("release", claims)
+        for claim, outcome in zip(claims, outcomes, strict=True):
+            self.rows[claim.row] = "dead" if outcome == "dead" else "free"
+        return [True] * len(claims)
 
     async def aclose(self) -> None:
         self.closed = True
