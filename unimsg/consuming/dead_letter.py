@@ -12,10 +12,9 @@ from typing import Any
 import msgspec
 
 from unimsg.consuming.delivery import Delivery
+from unimsg.headers import DEAD_LETTER
 from unimsg.message import WireMessage, new_id
 
-HEADER = "unimsg-dead-letter"
-REDRIVE = "unimsg-redrive"
 ERROR_BYTES = 1024
 
 
@@ -68,7 +67,7 @@ def compose(delivery: Delivery[Any], reason: str, *, backend: str, handler: str)
     if trouble is not None:
         info.error_type, info.error = trouble.error_type, _cut(trouble.error)
         info.first_failed, info.last_failed = _iso(trouble.first), _iso(trouble.last)
-    headers = {**message.headers, HEADER: msgspec.json.encode(info).decode()}
+    headers = {**message.headers, DEAD_LETTER: msgspec.json.encode(info).decode()}
     return WireMessage(
         body=message.body,
         key=message.key,
@@ -81,7 +80,7 @@ def compose(delivery: Delivery[Any], reason: str, *, backend: str, handler: str)
 
 def read(headers: Mapping[str, str]) -> DeadLetterInfo | None:
     """Return what the header says; None where there is none, or none of ours."""
-    raw = headers.get(HEADER)
+    raw = headers.get(DEAD_LETTER)
     if raw is None:
         return None
     try:

@@ -110,7 +110,7 @@ class Intake:
         count = min(room, limits.max_messages)
         wait = 0.0 if not room else limits.idle if home.until_idle else limits.wait
         quiet = (
-            not home.live and not self._asked
+            self._empty and not self._asked
         )  # else an empty answer only says that others have what there is
         self._asked += count
         try:
@@ -122,8 +122,23 @@ class Intake:
         if batch:
             home.accept(self._link, batch)
         elif room and home.until_idle:
-            await home.idle_poll(quiet=quiet)
+            await self._idle(quiet=quiet)
         return bool(count) and len(batch) == limits.max_messages
+
+    @property
+    def _empty(self) -> bool:
+        """Whether nothing is in hand but what was set aside until the end."""
+        return not self._home.live or self._home.live.issubset(self._home.late)
+
+    async def _idle(self, *, quiet: bool) -> None:
+        """An answer was empty and somebody waits for the end; `quiet`: nothing was out before."""
+        home = self._home
+        if not self._empty:
+            await home.change()
+        elif quiet:
+            home.idle.set()
+            home.stopping = True
+            home.moved()
 
     def _grow(self) -> None:
         if 1 + len(self._extra) < self._limits.in_flight and self._home.room(self._asked) > 0:

@@ -28,6 +28,7 @@ from unimsg.consuming.settings import Settings
 from unimsg.consuming.verdicts import Verdicts
 from unimsg.consuming.workers import Workers
 from unimsg.errors import AssignmentLostError, Error, LeaseLostError
+from unimsg.headers import for_another
 from unimsg.message import Receipt
 from unimsg.spi import Received, ReceiveLimits
 
@@ -137,7 +138,9 @@ class ConsumingLoop:
                 self.late.append(delivery)
                 continue
             lane = lane_of(received)
-            if put(delivery, lane) > self.lane_limit and received.assignment is not None:
+            if (headers := received.message.headers) and for_another(headers, self.group):
+                self.verdicts.skipped(delivery)
+            elif put(delivery, lane) > self.lane_limit and received.assignment is not None:
                 link.pause(received.assignment, lane)
         self.prefetch.measure(self.counters.settled, now)
         self.wake()
@@ -278,6 +281,13 @@ class ConsumingLoop:
         self.counters.released += len(deliveries)
         self._freed()
 
+    def set_aside(self, delivery: AnyDelivery) -> None:
+        """Leave one that an iterator has in hand as it is until the loop ends; then it goes back uncounted."""
+        self.lanes.done(delivery)
+        delivery._state = WAITING
+        self.late.append(delivery)
+        self.moved()
+
     def drop_waiting(self, gone: Callable[[AnyDelivery], bool]) -> None:
         """Hand back what has not started and is not held for good reason, lane by lane, in order."""
         for delivery in self.take_waiting(gone):
@@ -369,14 +379,6 @@ class ConsumingLoop:
             if self.claims is not None:
                 self.claims.kick()
             self.link.settler.kick()
-
-    async def idle_poll(self, *, quiet: bool) -> None:
-        """A receive came back empty while `run_until_idle` looks for the end; `quiet`: nothing was out before."""
-        if self.live:
-            await self.change()
-        elif quiet:
-            self.idle.set()
-            self.stopping = True
 
     # ------------------------------------------------------------ what deliveries ask
 

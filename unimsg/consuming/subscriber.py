@@ -6,7 +6,7 @@ Law: turns settings and a handler into a consuming loop, and starts, moves and e
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, Generic, TypeVar
@@ -69,15 +69,22 @@ class Subscriber(Generic[T]):
 
     # ------------------------------------------------------------ three ways to consume
 
-    async def __aiter__(self) -> AsyncIterator[Delivery[T]]:
+    def __aiter__(self) -> AsyncGenerator[Delivery[T], None]:
         """Yield deliveries; each is yours until you settle it, best by `async with delivery`.
 
         With an order, the next of a lane comes only after the one before is settled. Leaving the loop stops the
         subscriber as a cancelled `run` does.
         """
+        return self._iterate(until_idle=False)
+
+    def until_idle(self) -> AsyncGenerator[Delivery[T], None]:
+        """Yield deliveries as iteration does, and end when the destination has nothing more for this group."""
+        return self._iterate(until_idle=True)
+
+    async def _iterate(self, *, until_idle: bool) -> AsyncGenerator[Delivery[T], None]:
         if self._settings.batch is not None:
             raise ConfigError("batch= is for run(handler); iterate without it", destination=self.destination)
-        async with self._consuming(None) as (home, supervisor):
+        async with self._consuming(None, until_idle=until_idle) as (home, supervisor):
             task = supervisor.start()
             while (delivery := await _next(home)) is not None:
                 yield delivery

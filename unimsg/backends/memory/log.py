@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from unimsg.headers import dedup_id
 from unimsg.message import Position, Receipt, WireMessage
 
 if TYPE_CHECKING:
@@ -129,11 +130,11 @@ class Log:
         if kept < inf:
             self._drop_old(now)
         for message in messages:
-            known = message.id
+            known = dedup_id(message) if seen is not None else None
             if seen is not None and known is not None:
                 first = seen.find(known, now)
                 if first is not None:
-                    receipts.append(Receipt(known, first, duplicate=True))
+                    receipts.append(Receipt(message.id, first, duplicate=True))
                     continue
             offset = self.next
             position = Position(name, offset)
@@ -148,7 +149,7 @@ class Log:
                 self._last = self.chunks[offset >> BITS] = Chunk(offset >> BITS)
             self._last.records.append(record)
             self.next = offset + 1
-            receipts.append(Receipt(known, position))
+            receipts.append(Receipt(message.id, position))
         return receipts
 
     def read(self, start: int) -> Iterator[Record]:

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from unimsg.backends.sqlite import wire
 from unimsg.backends.sqlite.file import BITS
+from unimsg.headers import dedup_id
 from unimsg.message import Position, Receipt, WireMessage
 
 MASK = (1 << BITS) - 1
@@ -66,14 +67,15 @@ class Log:
         ids: dict[str | bytes | None, int] = {}
         for message in messages:
             row = wire.encode(message)
-            if rules.dedup and row[0] is not None:
-                first = ids.get(row[0])
+            known = wire.text(dedup_id(message)) if rules.dedup else None
+            if known is not None:
+                first = ids.get(known)
                 if first is None:
-                    first = self._known(db, row[0], now)
+                    first = self._known(db, known, now)
                 if first is not None:
                     receipts.append(Receipt(message.id, Position(self.name, first), duplicate=True))
                     continue
-                ids[row[0]] = offset
+                ids[known] = offset
             ends = now + rules.retention if message.ttl is None else now + min(message.ttl, rules.retention)
             rows.append((base | offset, now, now + message.delay if message.delay else 0.0, ends, *row))
             receipts.append(Receipt(message.id, Position(self.name, offset)))
