@@ -6,6 +6,7 @@ Law: pure. A body never stands in the sentence of an error; what does not fit is
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar, get_origin, is_typeddict, overload
@@ -15,6 +16,14 @@ import msgspec
 from unimsg.errors import DecodeError, EncodeError, OptionError
 
 T = TypeVar("T")
+
+DEPTH = 128
+"""Levels of lists and objects that a JSON body may have: looked at before it is decoded, the same on every platform."""
+SHORT = 2 * DEPTH
+"""Bytes that cannot hold more levels than that."""
+_ESCAPED = re.compile(rb"\\.", re.DOTALL)
+_PLAIN = bytes(set(range(256)) - set(b'[]{}"'))
+_OPENING = frozenset(b"[{")
 
 
 class Codec(Protocol[T]):
@@ -33,6 +42,36 @@ class Codec(Protocol[T]):
     def decode(self, raw: bytes | None, /) -> T:
         """Return the object. Raises DecodeError."""
         ...
+
+
+TOO_DEEP = f"has more than {DEPTH} levels of lists and objects: flatten it, or send it as codecs.BYTES"
+
+
+def too_deep(raw: bytes) -> bool:
+    """Whether JSON has more than `DEPTH` levels; what is not JSON may be said to have any number.
+
+    Callers leave out what is too short for that. A body with few brackets costs two counts.
+    """
+    if raw.count(b"[") + raw.count(b"{") <= DEPTH:
+        return False
+    if b"\\" in raw:
+        raw = _ESCAPED.sub(b"", raw)
+    brackets = b"".join(raw.translate(None, _PLAIN).split(b'"')[::2])  # what stands within quotes is text
+    if _shallow(brackets):
+        return False
+    level = 0
+    for sign in brackets:
+        level += 1 if sign in _OPENING else -1
+        if level > DEPTH:
+            return True
+    return False
+
+
+def _shallow(brackets: bytes) -> bool:
+    """Whether a few passes take all pairs away, two levels each at most: so it is with nearly every body."""
+    for _ in range(8):
+        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
+    return not brackets
 
 
 class _JSON(Generic[T]):
@@ -58,15 +97,20 @@ class _JSON(Generic[T]):
                 f"the body is a {type(body).__name__}, this publisher takes {_name(self._type)}"
             )
         try:
-            return self._encode(body)
+            raw = self._encode(body)
         except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
             raise EncodeError(
                 f"the body, a {type(body).__name__}, cannot be written as JSON: {error}"
             ) from error
+        if len(raw) > SHORT and too_deep(raw):
+            raise EncodeError(f"the body {TOO_DEEP}")
+        return raw
 
     def decode(self, raw: bytes | None, /) -> T:
         if raw is None:
             raise DecodeError("the body is a tombstone, not JSON: consume it with codecs.BYTES", raw=raw)
+        if len(raw) > SHORT and too_deep(raw):
+            raise DecodeError(f"the body {TOO_DEEP}", raw=raw)
         try:
             return self._decode(raw)
         except msgspec.ValidationError as error:
@@ -93,13 +137,18 @@ class _Pydantic(Generic[T]):
                 f"the body is a {type(body).__name__}, this publisher takes {_name(self._model)}"
             )
         try:
-            return self._model.__pydantic_serializer__.to_json(body)  # type: ignore[no-any-return]  # not imported
+            raw: bytes = self._model.__pydantic_serializer__.to_json(body)
         except ValueError as error:
             raise EncodeError(f"the body, a {_name(self._model)}, cannot be written as JSON") from error
+        if len(raw) > SHORT and too_deep(raw):
+            raise EncodeError(f"the body {TOO_DEEP}")
+        return raw
 
     def decode(self, raw: bytes | None, /) -> T:
         if raw is None:
             raise DecodeError("the body is a tombstone, not JSON: consume it with codecs.BYTES", raw=raw)
+        if len(raw) > SHORT and too_deep(raw):
+            raise DecodeError(f"the body {TOO_DEEP}", raw=raw)
         try:
             return self._model.model_validate_json(raw)  # type: ignore[no-any-return]  # not imported
         except ValueError as error:

@@ -16,6 +16,10 @@ from msgspec import Struct, field
 T = TypeVar("T")
 
 NO_HEADERS: Mapping[str, str] = {}
+MOST_HEADERS = 128
+"""Headers that a message may be published with."""
+OWN_HEADERS = 8
+"""Headers that unimsg may add to those: a dead letter, a redrive, a trace."""
 
 _random = random.Random()  # noqa: S311 - ids need to be unique, not secret; seeded from the system, apart from `random.seed`
 os.register_at_fork(after_in_child=_random.seed)

@@ -26,12 +26,12 @@ from typing import (
     get_origin,
     get_type_hints,
 )
-from urllib.parse import parse_qsl, quote
+from urllib.parse import parse_qsl, quote, unquote
 
 from unimsg.errors import ConfigError, OptionError
-from unimsg.units import parse_duration, parse_size, seconds, show_duration, show_size
+from unimsg.units import DIGITS, parse_duration, parse_size, seconds, show_duration, show_size
 
-OptionsT = TypeVar("OptionsT", bound="Options")
+AddressT = TypeVar("AddressT", bound="Address")
 
 MASK = "***"
 PORTABLE = re.compile(r"[A-Za-z0-9_-]{1,60}", re.ASCII)
@@ -65,32 +65,24 @@ class NotInURL:
 
 
 Seconds: TypeAlias = Annotated[
-    float, Unit("duration", parse_duration, show_duration, r"^\d+(\.\d+)?(ms|s|m|h|d)$|^0$")
+    float, Unit("duration", parse_duration, show_duration, r"^\d+(\.\d+)?(ms|s|m|h|d)$|^0+(\.0+)?$")
 ]
 Size: TypeAlias = Annotated[int, Unit("size", parse_size, show_size, r"^\d+(\.\d+)?(B|[KMG]i?B)?$")]
 SecretStr: TypeAlias = Annotated[str, Secret()]
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class Options:
-    """What every backend can be told; a backend adds its own.
+class Address:
+    """What a URL says: a scheme, where, and options, which a subclass adds; a backend takes `Options`, a store this.
 
     Attributes:
-        scheme: which of the backend's schemes.
-        open: `lazy` leaves connecting to the first use, `eager` does it when the client is entered.
-        open_timeout: the longest that one attempt to open anything may take.
-        names: `any` allows destination and group names that other backends could not have.
-        max_body: bodies beyond this are refused both ways.
+        scheme: which of those that the subclass serves.
     """
 
     IN_WHERE: ClassVar[frozenset[str]] = frozenset()
     """The fields that stand there, and so are no query names."""
 
     scheme: str
-    open: Literal["eager", "lazy"] = "eager"
-    open_timeout: Annotated[Seconds, Range(0.001, 3600)] = 10.0
-    names: Literal["portable", "any"] = "portable"
-    max_body: Annotated[Size, Range(1)] = 16 * 1024 * 1024
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -111,6 +103,23 @@ class Options:
     def where(self, *, secrets: bool) -> str:  # noqa: ARG002 - for those who have some
         """Return what stands between `://` and `?`."""
         return ""
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Options(Address):
+    """What every backend can be told; a backend adds its own.
+
+    Attributes:
+        open: `lazy` leaves connecting to the first use, `eager` does it when the client is entered.
+        open_timeout: the longest that one attempt to open anything may take.
+        names: `any` allows destination and group names that other backends could not have.
+        max_body: bodies beyond this are refused both ways.
+    """
+
+    open: Literal["eager", "lazy"] = "eager"
+    open_timeout: Annotated[Seconds, Range(0.001, 3600)] = 10.0
+    names: Literal["portable", "any"] = "portable"
+    max_body: Annotated[Size, Range(1)] = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -167,6 +176,8 @@ class Kind:
         if self.base in (int, float):
             if not re.fullmatch(r"-?\d+" if self.base is int else r"-?\d+(\.\d+)?", text, re.ASCII):
                 raise self.refused(text, "a whole number" if self.base is int else "a number")
+            if len(text) > DIGITS:
+                raise self.refused(f"{text[:DIGITS]}…", f"at most {DIGITS} digits")
             return self.base(text)
         return text
 
@@ -229,14 +240,14 @@ class Kind:
 _cached: dict[Any, Mapping[str, Kind]] = {}
 
 
-def _kinds(cls: type[Options]) -> Mapping[str, Kind]:
+def _kinds(cls: type[Address]) -> Mapping[str, Kind]:
     if cls not in _cached:
         hints = get_type_hints(cls, include_extras=True)
         _cached[cls] = {field.name: Kind.of(field.name, hints[field.name]) for field in fields(cls)}
     return _cached[cls]
 
 
-def parse(url: str, cls: type[OptionsT]) -> OptionsT:
+def parse(url: str, cls: type[AddressT]) -> AddressT:
     """Return the options that a URL says.
 
     Raises:
@@ -246,8 +257,9 @@ def parse(url: str, cls: type[OptionsT]) -> OptionsT:
     if not found:
         raise OptionError(f"{redact(url)!r} is no URL: give scheme://where?option=value, as in memory://")
     if any(sign.isspace() for sign in url) or "#" in url:
-        raise OptionError(f"{redact(url)!r} holds a space or #: percent-encode it")
+        raise OptionError(f"the {scheme}:// URL holds a space or #: percent-encode it, as %20 or %23")
     where, _, query = rest.partition("?")
+    _check_encoding(where, scheme)
     values: dict[str, Any] = dict(cls.from_where(scheme, where))
     kinds = _kinds(cls)
     known = {
@@ -260,6 +272,13 @@ def parse(url: str, cls: type[OptionsT]) -> OptionsT:
             raise OptionError(f"option {name} is given twice: give it once")
         values[name] = kinds[name].parsed(text)
     return cls(scheme=scheme, **values)
+
+
+def _check_encoding(where: str, scheme: str) -> None:
+    try:
+        unquote(where, errors="strict")
+    except UnicodeDecodeError:
+        raise OptionError(f"the {scheme}:// URL holds percent-encoded bytes that are no UTF-8") from None
 
 
 def _pairs(query: str) -> list[tuple[str, str]]:
@@ -277,7 +296,7 @@ def _unknown(name: str, known: set[str], scheme: str) -> str:
     return f"{redact(name)!r} is no option of {scheme}://; {hint}"
 
 
-def render(options: Options, *, secrets: bool = False) -> str:
+def render(options: Address, *, secrets: bool = False) -> str:
     """Return the URL of options, without defaults; it parses to the same options when `secrets` are asked for."""
     cls = type(options)
     kinds = _kinds(cls)
@@ -337,12 +356,14 @@ def check_name(kind: str, name: str, *, names: str, backend: str) -> None:
 
 
 _SECRETS = (
-    (re.compile(r"(://[^\s/@:?]*):[^\s/@]*@"), rf"\1:{MASK}@"),
+    # userinfo ends at the last @: a password may hold any sign
+    (re.compile(r"(://[^\s/@:?]*?)(?::|%3A)\S*@", re.IGNORECASE), rf"\1:{MASK}@"),
+    (re.compile(r"(?<![\w/%])([^\s:/@'\"=]+):(?!//)[^\s@]+@"), rf"\1:{MASK}@"),
     (re.compile(r"(%3A%2F%2F[^\s/@:?]*?)(?::|%3A)[^\s/@]*?(@|%40)", re.IGNORECASE), rf"\1:{MASK}\2"),
     (
         re.compile(
-            r"(?i)\b([\w.-]*(?:password|passwd|secret|token|signature|credential|api_?key|access_?key|private_?key)"
-            r"[\w.-]*)(\s*[=:]\s*|%3D)(\"[^\"]*\"|'[^']*'|[^\s&,;)\]}]+)"
+            r"(?i)\b([\w.-]*(?:password|passwd|pwd|passphrase|secret|token|signature|credential"
+            r"|api_?key|access_?key|private_?key)[\w.-]*)([\"']?\s*[=:]\s*|%3D)(\"[^\"]*\"|'[^']*'|[^\s&]+)"
         ),
         rf"\1\2{MASK}",
     ),

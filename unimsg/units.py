@@ -26,6 +26,8 @@ SIZES = {
     "MiB": 1024**2,
     "GiB": 1024**3,
 }
+DIGITS = 20
+"""Digits of a size, beyond which it is a mistake or an attack."""
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?)([A-Za-z]*)", re.ASCII)
 
 
@@ -55,7 +57,12 @@ def parse_duration(text: str) -> float:
     number, unit = _split(text, "a duration with its unit, such as 20s, 250ms, 5m, 2h, 7d")
     if unit not in DURATIONS and not (unit == "" and float(number) == 0):
         raise ConfigError(f"{text!r} is not a duration: give a unit of {', '.join(DURATIONS)}, as in 20s")
-    return float(number) / 1000 if unit == "ms" else float(number) * DURATIONS.get(unit, 1.0)
+    result = float(number) / 1000 if unit == "ms" else float(number) * DURATIONS.get(unit, 1.0)
+    if math.isinf(result):
+        raise ConfigError(
+            f"a duration of {len(number)} digits is longer than any: give a shorter one, as in 7d"
+        )
+    return result
 
 
 def show_duration(value: float) -> str:
@@ -76,10 +83,12 @@ def parse_size(text: str) -> int:
     number, unit = _split(text, "a size, such as 1000, 64KiB, 1MB")
     if unit not in SIZES and unit != "":
         raise ConfigError(f"{text!r} is not a size: give a unit of {', '.join(SIZES)}, as in 64KiB")
-    result = float(number) * SIZES.get(unit, 1)
+    if len(number) > DIGITS:
+        raise ConfigError(f"a size of {len(number)} digits is more than there is: give less, as in 64KiB")
+    result = Decimal(number) * SIZES.get(unit, 1)
     if result != int(result):
         raise ConfigError(f"{text!r} is not a whole number of bytes")
-    return int(number) * SIZES.get(unit, 1) if "." not in number else int(result)
+    return int(result)
 
 
 def show_size(value: int) -> str:

@@ -49,7 +49,7 @@ class Claims:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._aside: set[asyncio.Task[None]] = set()
-        self._decode = home.settings.codec.decode
+        self._decode = home.decode
         self.store_down = False
         self._task = asyncio.create_task(self._run(), name=f"unimsg.claims[{home.destination}]")
 
@@ -164,7 +164,7 @@ class Claims:
             if delivery is None:
                 break
             try:
-                delivery.body = self._decode(delivery._received.message.body)
+                delivery.body = self._decode(delivery._received.message)
             except DecodeError as error:  # no row for what nobody can read
                 self._home.undecodable()
                 self._later(self._reject(delivery, error))

@@ -15,6 +15,7 @@ from unimsg.capabilities import Capabilities, check
 from unimsg.consuming.brakes import Brakes
 from unimsg.consuming.claims import Claims
 from unimsg.consuming.counters import Counters
+from unimsg.consuming.decoding import decoder
 from unimsg.consuming.delivery import DONE, DROPPED, HELD, RUNNING, WAITING, Delivery, Verb
 from unimsg.consuming.guard import Guard
 from unimsg.consuming.health import LoopHealth
@@ -64,6 +65,7 @@ class ConsumingLoop:
         self.clock = asyncio.get_running_loop().time
         self.counters = Counters()
         self.health = LoopHealth(settings.destination, settings.group)
+        self.decode = decoder(settings.codec, services.max_body)
         self.lanes = Lanes()
         self.held = Held(self._due)
         self.live: set[AnyDelivery] = set()
@@ -342,10 +344,6 @@ class ConsumingLoop:
         """Name a delivery in a log line, without its body."""
         where = f" at {delivery.position}" if delivery.position else ""
         return f"{self.destination!r} message {delivery.id}{where}"
-
-    def log_after_verdict(self, delivery: AnyDelivery, error: Exception) -> None:
-        """A handler settled by hand and raised afterwards: the verdict stands."""
-        log.error("%s raised after it was settled by hand", self.describe(delivery), exc_info=error)
 
     # ------------------------------------------------------------ waiting for others
 

@@ -26,3 +26,4 @@ class Services:
     translate: Callable[[Exception], Error | None]
     dead_letter: Callable[[str, WireMessage], Awaitable[object]]
     publish: Callable[[str, Any, Mapping[str, Any]], Awaitable[Receipt]]
+    max_body: int = 16 * 1024 * 1024

@@ -136,7 +136,7 @@ class Workers:
 
     async def _work(self, slot: Slot) -> None:
         take, clock, handler, home = self._source.take, self._loop.time, self._handler, self._home
-        decode = home.settings.codec.decode if home.claims is None else None  # claims have decoded it
+        decode = home.decode if home.claims is None else None  # claims have decoded it
         done, verdicts = home.lanes.done, home.verdicts
         limiter, turns = home.limiter, 0
         while not self._stopping:
@@ -160,7 +160,7 @@ class Workers:
             delivery._state = RUNNING
             try:
                 if decode is not None:
-                    delivery.body = decode(received.message.body)
+                    delivery.body = decode(received.message)
                 result = await call(handler, delivery)
                 slot.running = ()
                 if result is None and delivery._verb is None and not slot.reason:
@@ -224,7 +224,7 @@ class Workers:
         if reason:
             self._uncancel(slot)
         if delivery._verb is not None and isinstance(error, Exception):
-            home.log_after_verdict(delivery, error)
+            log.error("%s raised after it was settled by hand", home.describe(delivery), exc_info=error)
             await home.verdicts.apply(delivery)
         elif isinstance(error, asyncio.CancelledError):
             if reason == "stop":
@@ -304,7 +304,7 @@ class Workers:
         if self._home.claims is not None:
             return True
         try:
-            delivery.body = self._home.settings.codec.decode(delivery._received.message.body)
+            delivery.body = self._home.decode(delivery._received.message)
         except DecodeError as error:
             self._home.undecodable()
             await self._home.verdicts.failed(delivery, error)

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from unimsg.capabilities import Capabilities, Needs, check
 from unimsg.errors import RejectedError
-from unimsg.message import NO_HEADERS, WireMessage
+from unimsg.message import MOST_HEADERS, NO_HEADERS, WireMessage
 
 RESERVED = "unimsg-"
 """Header names that begin so are ours."""
@@ -77,6 +77,10 @@ def capabilities(
 def _headers(headers: object, *, reserved: bool) -> None:
     if not isinstance(headers, Mapping):
         raise RejectedError(f"headers must map text to text, not be {type(headers).__name__}")
+    if len(headers) > MOST_HEADERS and not reserved:
+        raise RejectedError(
+            f"the message has {len(headers)} headers, at most {MOST_HEADERS} are allowed: put them into the body"
+        )
     for name, value in headers.items():
         if not isinstance(name, str) or not isinstance(value, str):
             raise RejectedError(
