@@ -281,7 +281,7 @@ async def _next(home: ConsumingLoop) -> Delivery[Any] | None:
             await home.verdicts.bury(delivery, reason)
         else:
             try:
-                delivery.body = home.settings.codec.decode(delivery._received.message.body)
+                delivery.body = home.decode(delivery._received.message)
             except DecodeError as error:
                 home.undecodable()
                 await home.verdicts.failed(delivery, error)
