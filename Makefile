@@ -5,7 +5,7 @@ PY := .venv/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test check bench drills docs lock clean
+.PHONY: help env demo test brokers check bench drills docs lock clean
 
 help: ## show the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -16,7 +16,10 @@ demo: .venv/.core ## run the example on real events; needs no server, only the c
 	@$(PY) -m examples.earthquakes
 
 test: .venv/.dev ## run the whole suite with branch coverage; the last line is the runner's
-	@$(PY) -m pytest --numprocesses auto --dist loadgroup --cov --cov-report term
+	@$(PY) -m tools.brokers run -- $(PY) -m pytest --numprocesses auto --dist loadgroup --cov --cov-report term
+
+brokers: .venv/.dev ## start the brokers of the tests and say where they are; `python -m tools.brokers down` stops them
+	@$(PY) -m tools.brokers up
 
 check: .venv/.dev ## form, types, import contracts, shape
 	$(PY) -m ruff format --check

@@ -11,17 +11,25 @@ from collections.abc import Callable, Mapping
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tools.brokers.services import found
+
 # No deadline: a slow machine is no bug. CI repeats itself, a developer's machine searches.
 settings.register_profile("search", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("repeat", settings.get_profile("search"), derandomize=True, print_blob=True)
 settings.load_profile("repeat" if os.environ.get("CI") else "search")
 
 
-def url_of(backend: str, environ: Mapping[str, str] = os.environ) -> str:
-    """The URL of a running broker; without one the test is skipped, in CI it fails."""
-    name = f"UNIMSG_TEST_{backend.upper()}_URL"
+def url_of(backend: str, environ: Mapping[str, str] = os.environ, what: str = "URL") -> str:
+    """The URL of a running broker, or something else that its recipe tells.
+
+    Looked for in the environment, then among what `make brokers` started; without one the test is skipped, in CI it
+    fails.
+    """
+    name = f"UNIMSG_TEST_{backend.upper()}_{what}"
     if url := environ.get(name):
         return url
+    if environ is os.environ and (running := found(backend)) is not None and name in running.environment:
+        return running.environment[name]
     if environ.get("CI"):
         pytest.fail(f"no {backend} broker: in CI that is a failure; set {name}", pytrace=False)
     pytest.skip(f"no {backend} broker: set {name}")
