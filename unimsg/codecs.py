@@ -23,17 +23,17 @@ SHORT = 2 * DEPTH
 """Bytes that cannot hold more levels than that."""
 _ESCAPED = re.compile(rb"\\.", re.DOTALL)
 _PLAIN = bytes(set(range(256)) - set(b'[]{}"'))
+_QUOTED = re.compile(r"value '.*'(?= - at `|$)", re.DOTALL)
 _OPENING = frozenset(b"[{")
 
 
 class Codec(Protocol[T]):
-    """What turns the body of a message into bytes and back.
+    """What turns the body of a message into bytes and back."""
 
-    Attributes:
-        content_type: the media type it writes; None where it cannot know.
-    """
-
-    content_type: str | None
+    @property
+    def content_type(self) -> str | None:
+        """The media type it writes; None where it cannot know."""
+        ...
 
     def encode(self, body: T, /) -> bytes | None:
         """Return the bytes; None is a tombstone, where the service has them. Raises EncodeError."""
@@ -114,7 +114,8 @@ class _JSON(Generic[T]):
         try:
             return self._decode(raw)
         except msgspec.ValidationError as error:
-            raise DecodeError(f"the body does not fit {_name(self._type)}: {error}", raw=raw) from error
+            fault = _QUOTED.sub("value", str(error))  # msgspec quotes the value, and a log would quote msgspec
+            raise DecodeError(f"the body does not fit {_name(self._type)}: {fault}", raw=raw) from None
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise DecodeError(f"the body is not JSON: {error}", raw=raw) from error
 

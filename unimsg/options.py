@@ -168,7 +168,7 @@ class Kind:
             except ConfigError as error:
                 raise OptionError(f"{self.name}: {error}") from None
         if get_origin(self.base) is Literal:
-            return text
+            return next((value for value in get_args(self.base) if str(value) == text), text)
         if self.base is bool:
             if text not in ("true", "false"):
                 raise self.refused(text, "true or false")
