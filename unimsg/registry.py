@@ -59,10 +59,10 @@ def plugin(scheme: str) -> Plugin:
     third = _third_parties().get(scheme)
     if third is None:
         raise UnknownSchemeError(_unknown("backend", scheme, schemes()))
-    loaded = third.load()
+    loaded = _load_third(third)
     if not hasattr(loaded, "declare") or not hasattr(loaded, "build"):
         raise ConfigError(
-            f"the entry point {scheme!r} in {GROUP} is no backend: it must be a unimsg.spi.Plugin"
+            f"the entry point {scheme!r} in {GROUP} is no backend: {third.value} must be a unimsg.spi.Plugin"
         )
     return cast("Plugin", loaded)
 
@@ -87,10 +87,7 @@ def declared() -> Mapping[str, Capabilities]:
             backend = plugin(scheme)
             options: Any = backend.Options(scheme=scheme)
             found[scheme] = backend.declare(options)
-        except (
-            ConfigError,
-            TypeError,
-        ) as error:  # one that cannot be loaded here, or needs more than defaults
+        except Exception as error:  # noqa: BLE001 - one that cannot be loaded must not spoil another's refusal
             log.debug("no declared capabilities for %s: %s", scheme, error)
     return found
 
@@ -98,6 +95,19 @@ def declared() -> Mapping[str, Capabilities]:
 def options_of(scheme: str) -> type[Options]:
     """Return the options class of a scheme."""
     return cast("type[Options]", plugin(scheme).Options)
+
+
+def _load_third(entry: EntryPoint) -> object:
+    try:
+        return entry.load()
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{entry.name}:// is served by {entry.value}, which cannot be imported: {error}; install what it needs"
+        ) from error
+    except AttributeError as error:
+        raise ConfigError(
+            f"the entry point {entry.name!r} in {GROUP} is no backend: there is no {entry.value}"
+        ) from error
 
 
 def _load(module: str, scheme: str) -> ModuleType:
