@@ -20,6 +20,7 @@ from unimsg.backends.sqlite.group import Group, Token, Verdict
 from unimsg.backends.sqlite.log import Log
 from unimsg.backends.sqlite.options import Options
 from unimsg.backends.sqlite.take import Haul, Taken
+from unimsg.backends.sqlite.turnstile import Turnstile
 from unimsg.backends.sqlite.writer import Writer
 from unimsg.errors import CapabilityError, ClosedError, Error, NotFoundError, UnavailableError
 from unimsg.message import Position, Receipt, WireMessage
@@ -37,7 +38,7 @@ class SqliteBackend:
         self.capabilities = declare(options)
         self._rules = rules(options)
         connect = partial(file.connect, options.path, create=options.create, synchronous=options.synchronous)
-        self.writer = Writer(connect, options.synchronous)
+        self.writer = Writer(connect, options.synchronous, Turnstile(options.path))
 
     async def open(self) -> None:
         """Open the file, making it when it is missing and `create` allows that."""

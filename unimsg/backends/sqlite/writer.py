@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
+from unimsg.backends.sqlite.turnstile import Turnstile
 from unimsg.errors import ClosedError, NotSentError
 
 R = TypeVar("R")
@@ -21,8 +22,6 @@ Kind = Literal["peek", "light", "solid"]
 NAME = "sqlite"
 TOGETHER = 200
 """Jobs of one transaction at most."""
-PATIENCE = 3
-"""How often a transaction is begun again when other processes keep the file busy."""
 
 
 class Job:
@@ -54,10 +53,14 @@ class Writer:
     Args:
         connect: opens the connection; called on the thread.
         synchronous: what a commit waits for when it holds a job that must last.
+        turnstile: the way to the file.
     """
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection], synchronous: str) -> None:
+    def __init__(
+        self, connect: Callable[[], sqlite3.Connection], synchronous: str, turnstile: Turnstile
+    ) -> None:
         self._connect = connect
+        self._turnstile = turnstile
         self._synchronous = synchronous
         self._jobs: deque[Job] = deque()
         self._work = threading.Condition()
@@ -126,6 +129,7 @@ class Writer:
                 _deliver(jobs)
         finally:
             connection.close()
+            self._turnstile.close()
 
     def _next(self) -> list[Job]:
         with self._work:
@@ -142,7 +146,7 @@ class Writer:
             return
         try:
             self._wait_for(connection, solid=any(job.kind == "solid" for job in writes))
-            _begin(connection)
+            self._turnstile.begin(connection)
         except sqlite3.Error as error:
             for job in writes:
                 job.error = NotSentError(f"the file is busy: {error}; nothing was written", backend=NAME)
@@ -162,17 +166,6 @@ class Writer:
         if level != self._level:
             connection.execute(f"PRAGMA synchronous={level}")
             self._level = level
-
-
-def _begin(connection: sqlite3.Connection) -> None:
-    for attempt in range(PATIENCE):
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as error:
-            if attempt == PATIENCE - 1 or "locked" not in str(error):
-                raise
-        else:
-            return
 
 
 def _within_savepoint(connection: sqlite3.Connection, job: Job) -> None:
