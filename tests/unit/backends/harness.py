@@ -66,7 +66,7 @@ class World:
     ) -> Sequence[Receipt]:
         """Send one batch, all of which must be confirmed."""
         sender = await backend.open_sender(destination)
-        receipts = await sender.send_batch(messages, self.clock.time() + 30)
+        receipts: Sequence[Receipt] = await sender.send_batch(messages, self.clock.time() + 30)
         assert all(isinstance(receipt, Receipt) for receipt in receipts)
         return receipts
 
