@@ -1,0 +1,35 @@
+"""What the drills of all backends share: playing a plan, and showing the report where it can be found again.
+
+Law: fixtures only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.chaos import drill
+from tests.chaos.judge import Verdict
+from tests.chaos.plan import Plan
+
+Play = Callable[..., Awaitable[Verdict]]
+
+
+@pytest.fixture
+def play(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Play:
+    """Give what plays a plan in a folder of its own, prints its report and returns the verdict.
+
+    When the verdict does not hold, the folder is what is to be looked at: it has the ledgers and every process's log.
+    """
+
+    async def played(url: str, **given: Any) -> Verdict:
+        plan = Plan(url=url, folder=str(tmp_path), **given)
+        verdict = await drill.play(plan)
+        with capsys.disabled():
+            print(f"\n{(tmp_path / 'report.txt').read_text(encoding='utf-8')}", end="")  # noqa: T201 - the numbers
+        return verdict
+
+    return played

@@ -1,0 +1,142 @@
+"""Drill: plays a plan on any backend, judges it and writes the report; `python -m tests.chaos.drill URL --seed 1`.
+
+Law: the order of things only; what happens is done by the processes on the stage, what it proves is the judge's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+import unimsg
+from tests.chaos.judge import Judge, Verdict
+from tests.chaos.ledger import Completed, Dead, Effect, Ended, Line, Tail, read
+from tests.chaos.plan import Plan
+from tests.chaos.stage import Stage
+from unimsg import codecs
+
+LOOK = 0.25
+"""Seconds between two looks at the ledgers."""
+
+
+class Progress:
+    """Follows the ledgers: what is confirmed, what had its effect or was completed, and since when nothing happened."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._events = Tail(plan.events)
+        self._sends = [Tail(plan.sends(name)) for name in plan.names("producer")]
+        self._confirmed: set[str] = set()
+        self._completed: set[str] = set()
+        self.moved = time.monotonic()
+
+    async def until_done(self) -> None:
+        """Return when every confirmed message is completed, or nothing moves any more."""
+        while not self._done() and time.monotonic() - self.moved < self._plan.patience:  # noqa: ASYNC110 - files: no event
+            await asyncio.sleep(LOOK)
+
+    def _done(self) -> bool:
+        before = len(self._confirmed), len(self._completed)
+        for tail in self._sends:
+            self._confirmed.update(
+                line.id for line in tail.read() if isinstance(line, Ended) and line.how == "confirmed"
+            )
+        for line in self._events.read():
+            if isinstance(line, Completed):
+                self._completed.add(line.id)
+            if isinstance(line, Effect):
+                self.moved = time.monotonic()
+        if before != (len(self._confirmed), len(self._completed)):
+            self.moved = time.monotonic()
+        return len(self._confirmed) == self._plan.messages and self._confirmed <= self._completed
+
+
+async def play(plan: Plan) -> Verdict:
+    """Play a plan and judge it; the report stands in its folder."""
+    stage, progress, begin = Stage(plan), Progress(plan), time.monotonic()
+    try:
+        for role in ("consumer", "producer"):
+            for name in plan.names(role):
+                await stage.start(role, name)
+        trouble = [
+            asyncio.create_task(stage.harass("consumer", plan.kill_consumers)),
+            asyncio.create_task(stage.harass("producer", plan.kill_producers)),
+        ]
+        try:
+            await progress.until_done()
+        finally:
+            await _end(trouble)
+        seconds = progress.moved - begin
+        await stage.ended(plan.names("producer"))
+        await stage.stop(plan.names("consumer"))
+        await _read_dead_letters(plan, stage)
+    finally:
+        stage.abandon()
+    verdict = Judge(ordered=plan.ordered, once=plan.once).judge(everything(plan))
+    report(plan, verdict, seconds)
+    return verdict
+
+
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    """Cancel them, and raise what went wrong in one of them."""
+    for task in tasks:
+        task.cancel()
+    for result in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(result, Exception):
+            raise result
+
+
+async def _read_dead_letters(plan: Plan, stage: Stage) -> None:
+    async def note(delivery: unimsg.Delivery[bytes | None]) -> None:
+        stage.ledger.write(Dead(delivery.id or ""))
+
+    async with unimsg.connect(plan.url) as client:
+        await client.subscriber(plan.dead_letter, group="judge", codec=codecs.BYTES).run_until_idle(note)
+
+
+def everything(plan: Plan) -> Iterator[Line]:
+    """Yield all lines: those of the producers first, the rest in the order in which it happened."""
+    yield from read(plan.sends(name) for name in plan.names("producer"))
+    yield from read([plan.events])
+
+
+def report(plan: Plan, verdict: Verdict, seconds: float) -> None:
+    """Write the verdict, for people and for programs."""
+    folder = Path(plan.folder)
+    rate = plan.messages / seconds
+    head = f"{plan.url.partition('://')[0]}, seed {plan.seed}: {seconds:.1f} s, {rate:,.0f} messages/s"
+    (folder / "report.txt").write_text("\n".join([head, *verdict.lines()]) + "\n", encoding="utf-8")
+    found: dict[str, Any] = {
+        "plan": plan,
+        "seconds": round(seconds, 2),
+        "holds": verdict.holds,
+        "verdict": verdict,
+    }
+    (folder / "report.json").write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1))
+
+
+def main() -> int:
+    """Play from the command line; 1 when the verdict does not hold."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.drill", description=__doc__)
+    parser.add_argument("url")
+    for name, kind in (("seed", int), ("messages", int), ("kill-producers", float), ("store", str)):
+        parser.add_argument(f"--{name}", type=kind, default=argparse.SUPPRESS)
+    parser.add_argument("--folder", default=None, help="where ledgers, logs and the report are kept")
+    given = vars(parser.parse_args())
+    folder = given.pop("folder") or tempfile.mkdtemp(prefix="drill-")
+    plan = Plan(folder=folder, **given)
+    verdict = asyncio.run(play(plan))
+    sys.stdout.write((Path(folder) / "report.txt").read_text(encoding="utf-8"))
+    return 0 if verdict.holds else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
