@@ -145,6 +145,14 @@ class Subscriber(Generic[T]):
             self._home.wake()
             self._home.reopen_intake()
 
+    def set_aside(self, delivery: Delivery[T]) -> None:
+        """Leave a delivery that iteration gave as it is until the subscriber ends; then it goes back uncounted.
+
+        Its lease is kept meanwhile, and its lane goes on without it.
+        """
+        if self._home is not None and not delivery.settled:
+            self._home.set_aside(delivery)
+
     async def seek(self, start: Start) -> None:
         """Move the whole group to `start`: the next message it gets is the first from there on.
 

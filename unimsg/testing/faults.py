@@ -191,10 +191,10 @@ def inject(client: Client) -> Faults:
     Raises:
         ConfigError: the client is open already.
     """
-    if client._opened:  # noqa: SLF001 - this is the one who goes between
+    if client._session.opened:  # noqa: SLF001 - this is the one who goes between
         raise ConfigError("faults are injected before a client is used: inject, then enter it")
     faults = Faults()
-    client._backend = around(client._backend, faults)  # noqa: SLF001 - as above
+    client._session.backend = around(client.backend, faults)  # noqa: SLF001 - as above
     return faults
 
 
