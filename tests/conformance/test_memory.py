@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from unimsg.testing.conformance import Catalogue, World
+from unimsg.testing.conformance import Catalogue, EmbeddedWorld, World
 
 
 class TestMemory(Catalogue):
@@ -15,5 +15,5 @@ class TestMemory(Catalogue):
 
     @pytest.fixture
     async def world(self) -> AsyncIterator[World]:
-        async with World(f"memory://{uuid4().hex}", environment="in this process", lease=0.3) as world:
+        async with EmbeddedWorld(f"memory://{uuid4().hex}", environment="in this process", lease=0.3) as world:
             yield world

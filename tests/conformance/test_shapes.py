@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from unimsg.testing import shapes
-from unimsg.testing.conformance import Catalogue, World
+from unimsg.testing.conformance import Catalogue, EmbeddedWorld, World
 
 
 class _Shape(Catalogue):
@@ -17,7 +17,7 @@ class _Shape(Catalogue):
     @pytest.fixture
     async def world(self) -> AsyncIterator[World]:
         with shapes.installed():
-            async with World(f"{self.scheme}://{uuid4().hex}", environment="in this process") as world:
+            async with EmbeddedWorld(f"{self.scheme}://{uuid4().hex}", environment="in this process") as world:
                 yield world
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from unimsg.testing.conformance import Catalogue, World
+from unimsg.testing.conformance import Catalogue, EmbeddedWorld, World
 
 
 class TestSqlite(Catalogue):
@@ -16,5 +16,5 @@ class TestSqlite(Catalogue):
     @pytest.fixture
     async def world(self, tmp_path: Path) -> AsyncIterator[World]:
         url = f"sqlite:///{tmp_path}/messages.db"
-        async with World(url, environment="a file on a local disk", lease=0.5) as world:
+        async with EmbeddedWorld(url, environment="a file on a local disk", lease=0.5) as world:
             yield world

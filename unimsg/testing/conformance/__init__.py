@@ -11,7 +11,8 @@ test that is gated by one runs where the backend declares it, and proves the ref
 """
 
 from unimsg.testing.conformance.catalogue import Catalogue
+from unimsg.testing.conformance.embedded import EmbeddedWorld
 from unimsg.testing.conformance.gate import requires
 from unimsg.testing.conformance.world import Interop, World
 
-__all__ = ["Catalogue", "Interop", "World", "requires"]
+__all__ = ["Catalogue", "EmbeddedWorld", "Interop", "World", "requires"]

@@ -8,9 +8,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from random import Random
 from typing import Any, NoReturn, Protocol, Self
 
 import pytest
@@ -49,6 +52,27 @@ class Interop(Protocol):
         ...
 
 
+class Victim:
+    """A consumer in a process of its own; it holds what it is given and settles nothing."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def holds(self, count: int) -> list[str]:
+        """Return the bodies of the first `count` messages that it was given."""
+        assert self._process.stdout is not None
+        async with asyncio.timeout(PATIENCE):
+            lines = [await self._process.stdout.readline() for _ in range(count)]
+        assert all(lines), "the victim died by itself"
+        return [line.decode().rstrip() for line in lines]
+
+    async def kill(self) -> None:
+        """End it without a chance to say anything."""
+        if self._process.returncode is None:
+            self._process.send_signal(signal.SIGKILL)
+        await self._process.communicate()
+
+
 class World:
     """One broker, any number of clients, destinations that nobody else uses.
 
@@ -60,6 +84,9 @@ class World:
         deviations: test name -> why this environment cannot show it (a fact with a source, not an excuse).
         interop: the plain client, where there is one.
     """
+
+    long_cut = 30.0
+    """Seconds that a network cut lasts."""
 
     def __init__(
         self,
@@ -78,7 +105,10 @@ class World:
         self.deviations = deviations or {}
         self.interop = interop
         self.options: Options = parse(url, registry.options_of(url.partition("://")[0]))
+        self.scale = float(os.environ.get("UNIMSG_SCALE", "0.02"))
+        """How much of the full size of a test is run; the drills set it to 1."""
         self._clients: list[Client] = []
+        self._victims: list[Victim] = []
 
     @property
     def capabilities(self) -> Capabilities:
@@ -91,6 +121,8 @@ class World:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        for victim in self._victims:
+            await victim.kill()
         for client in self._clients:
             await client.aclose()
         await asyncio.sleep(0)
@@ -144,6 +176,18 @@ class World:
             if isinstance(client.backend, Provisions):
                 await client.provision(topology)
 
+    # ------------------------------------------------------------ size and chance
+
+    def scaled(self, count: int, least: int = 20) -> int:
+        """Return as much of a full count as this run is meant to do."""
+        return max(least, int(count * self.scale))
+
+    def chance(self) -> Random:
+        """Return a source of chance; its seed is printed, and UNIMSG_SEED repeats it."""
+        seed = int(os.environ.get("UNIMSG_SEED") or int.from_bytes(os.urandom(4)))
+        print(f"chance: UNIMSG_SEED={seed}")  # noqa: T201 - pytest shows it when the test fails
+        return Random(seed)  # noqa: S311 - repeatable, not secret
+
     # ------------------------------------------------------------ what only some brokers can do
 
     async def restart(self) -> None:
@@ -155,6 +199,16 @@ class World:
         """Nothing passes between the clients and the broker while the block runs; nobody is told."""
         self.cannot("there is no network to cut here")
         yield
+
+    async def victim(self, destination: str, *, group: str | None, concurrency: int = 10) -> Victim:
+        """Start a consumer in a process of its own, to be killed."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "unimsg.testing.conformance.victim"),
+            *(self.url, destination, group or "", str(concurrency)),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        self._victims.append(victim := Victim(process))
+        return victim
 
     def cannot(self, why: str) -> NoReturn:
         """End the running test: this environment cannot show it, and the report says why."""
