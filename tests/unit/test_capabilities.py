@@ -28,6 +28,14 @@ FULL = Capabilities(
 LEASE = Lease(10.0, extendable=False)
 
 
+def asking(**fields: Any) -> Needs:
+    return Needs(**fields)
+
+
+def having(**fields: Any) -> Capabilities:
+    return Capabilities(**fields)
+
+
 def test_needs_and_capabilities_have_the_same_17_names() -> None:
     assert len(FIELDS) == 17
     assert Needs.__struct_fields__ == FIELDS
@@ -38,22 +46,22 @@ def test_a_level_has_all_below_it_and_none_above(field: str) -> None:
     scale = SCALES[field]
     for need in scale:
         for have in scale:
-            short = missing(Needs(**{field: need}), Capabilities(**{field: have}))
+            short = missing(asking(**{field: need}), having(**{field: have}))
             assert bool(short) is (scale.index(have) < scale.index(need)), (need, have)
 
 
 @pytest.mark.parametrize("field", SCALES)
 def test_a_level_that_is_none_is_refused_with_those_there_are(field: str) -> None:
     with pytest.raises(CapabilityError, match="is unknown: one of " + repr(SCALES[field][0])) as raised:
-        Needs(**{field: "sometimes"})
+        asking(**{field: "sometimes"})
     assert raised.value.missing == (field,)
 
 
 @pytest.mark.parametrize("field", ["groups", "ttl", "priority", "wildcard"])
 def test_a_switch(field: str) -> None:
-    assert missing(Needs(**{field: True}), Capabilities()) == (field,)
-    assert missing(Needs(**{field: True}), FULL) == ()
-    assert missing(Needs(**{field: False}), Capabilities()) == ()
+    assert missing(asking(**{field: True}), Capabilities()) == (field,)
+    assert missing(asking(**{field: True}), FULL) == ()
+    assert missing(asking(**{field: False}), Capabilities()) == ()
 
 
 @pytest.mark.parametrize(
@@ -78,7 +86,7 @@ def test_a_switch(field: str) -> None:
     ],
 )
 def test_numbers_and_leases(need: dict[str, Any], have: dict[str, Any], short: bool) -> None:
-    assert bool(missing(Needs(**need), Capabilities(**have))) is short
+    assert bool(missing(asking(**need), having(**have))) is short
 
 
 def test_what_is_missing_comes_in_the_order_of_the_fields() -> None:
@@ -101,9 +109,9 @@ def test_what_is_missing_comes_in_the_order_of_the_fields() -> None:
 def test_merged_needs_hold_when_both_hold(
     left: dict[str, Any], right: dict[str, Any], both: dict[str, Any]
 ) -> None:
-    assert Needs(**left).merge(Needs(**right)) == Needs(**both)
-    assert Needs(**right).merge(Needs(**left)) == Needs(**both)
-    assert Needs(**left).merge(None) == Needs(**left)
+    assert asking(**left).merge(asking(**right)) == asking(**both)
+    assert asking(**right).merge(asking(**left)) == asking(**both)
+    assert asking(**left).merge(None) == asking(**left)
 
 
 # ---------------------------------------------------------------- the refusal

@@ -83,7 +83,9 @@ RETRYABLE = {
     "InProgressError",
     "StoreUnavailableError",
 }
-CLASSES = {name: value for name, value in vars(errors).items() if inspect.isclass(value) and name in PARENTS}
+CLASSES: dict[str, Any] = {
+    name: value for name, value in vars(errors).items() if inspect.isclass(value) and name in PARENTS
+}
 
 
 def test_the_tree_is_complete() -> None:
@@ -157,7 +159,7 @@ def test_an_error_survives(error: Error, twin: Any) -> None:
         ({"backend": "sqs", "destination": "orders"}, "sqs 'orders': it broke"),
     ],
 )
-def test_an_error_says_where(facts: dict[str, str], text: str) -> None:
+def test_an_error_says_where(facts: dict[str, Any], text: str) -> None:
     error = Error("it broke", **facts)
     assert str(error) == text
     assert error.sentence == "it broke"

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from unimsg.errors import (
     CodecError,
+    ConfigError,
     DeadLetter,
     Defer,
     Fail,
@@ -28,6 +29,8 @@ Kinds: TypeAlias = type[BaseException] | tuple[type[BaseException], ...]
 
 PERMANENT = (CodecError, KeyReuseError, MissingKeyError)
 """Errors that repeating cannot cure."""
+STEEPEST = 1000
+"""The most that `factor` can be: beyond it the longest delay comes at once."""
 DELIVERIES = 3
 """Times `max_attempts`: the deliveries that are allowed where nobody remembers attempts."""
 
@@ -75,7 +78,7 @@ class RetryPolicy:
 
     def __post_init__(self) -> None:
         for name in ("initial", "max"):
-            object.__setattr__(self, name, seconds(getattr(self, name)))
+            object.__setattr__(self, name, _duration(name, getattr(self, name)))
         if self.max_deliveries is None and _whole(self.max_attempts):
             object.__setattr__(self, "max_deliveries", DELIVERIES * self.max_attempts)
         for name, accepts, accepted in RULES:
@@ -165,6 +168,13 @@ def _waited(wait: Callable[[Any], Any], attempt: int) -> float:
     return seconds(wait(_RetryState(attempt) if foreign else attempt))
 
 
+def _duration(name: str, value: Duration) -> float:
+    try:
+        return seconds(value)
+    except ConfigError as error:
+        raise OptionError(f"RetryPolicy({name}={value!r}) is not accepted: {error}") from None
+
+
 def _whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
@@ -181,7 +191,11 @@ RULES: tuple[tuple[str, Callable[[RetryPolicy, Any], bool], str], ...] = (
         lambda policy, value: _whole(value) and value >= policy.max_attempts,
         "at least max_attempts",
     ),
-    ("factor", lambda _, value: isinstance(value, (int, float)) and value >= 1, "a number from 1 on"),
+    (
+        "factor",
+        lambda _, value: isinstance(value, (int, float)) and 1 <= value <= STEEPEST,
+        f"a number from 1 to {STEEPEST}",
+    ),
     ("jitter", lambda _, value: value in ("equal", "full", "none"), '"equal", "full" or "none"'),
     ("max", lambda policy, value: value >= policy.initial, "at least as long a delay as initial"),
     ("retry_on", lambda _, value: _kinds(value), "an exception class or a tuple of them"),
