@@ -6,7 +6,7 @@ for the how-manieth time. Who writes and who reads them share these functions an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -14,6 +14,37 @@ from unimsg.message import WireMessage
 
 DEAD_LETTER = "unimsg-dead-letter"
 REDRIVE = "unimsg-redrive"
+
+
+class RawHeaders(dict[str, str]):
+    """Headers that a mapping of text cannot hold, a name twice or no value at all: the mapping has the last of each.
+
+    Attributes:
+        pairs: all of them as they came, in order; what is published again is this.
+    """
+
+    def __init__(self, headers: Mapping[str, str], pairs: Sequence[tuple[str, bytes | None]]) -> None:
+        super().__init__(headers)
+        self.pairs = tuple(pairs)
+
+
+def copied(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return headers that are no longer their giver's to change."""
+    return RawHeaders(headers, headers.pairs) if isinstance(headers, RawHeaders) else dict(headers)
+
+
+def marked(headers: Mapping[str, str], name: str, value: str) -> dict[str, str]:
+    """Return headers with one of ours, in place of what had its name."""
+    return _marked(headers, name, value, without=(name,))
+
+
+def _marked(headers: Mapping[str, str], name: str, value: str, without: Sequence[str]) -> dict[str, str]:
+    kept = {known: text for known, text in headers.items() if known not in without}
+    kept[name] = value
+    if not isinstance(headers, RawHeaders):
+        return kept
+    pairs = [pair for pair in headers.pairs if pair[0] not in without]
+    return RawHeaders(kept, [*pairs, (name, value.encode("utf-8", "surrogateescape"))])
 
 
 class Redrive(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,8 +87,11 @@ def redrive_of(headers: Mapping[str, str]) -> Redrive | None:
 
 
 def for_another(headers: Mapping[str, str], group: str | None) -> bool:
-    """Whether a message was redriven for another group than this one, which must then ack it unhandled."""
-    if REDRIVE not in headers:
+    """Whether a message was redriven for another group than this one, which must then ack it unhandled.
+
+    A dead letter was not: it may have been redriven before it died again, and whoever reads dead letters gets it.
+    """
+    if REDRIVE not in headers or DEAD_LETTER in headers:
         return False
     redrive = redrive_of(headers)
     return redrive is not None and redrive.group is not None and redrive.group != group
@@ -67,8 +101,7 @@ def redriven(headers: Mapping[str, str], group: str | None) -> dict[str, str]:
     """Return the headers of a dead letter as those of the message it was, redriven once more for `group`."""
     before = redrive_of(headers)
     mark = Redrive(number=before.number + 1 if before is not None else 1, group=group)
-    kept = {name: value for name, value in headers.items() if name not in (DEAD_LETTER, REDRIVE)}
-    return {**kept, REDRIVE: msgspec.json.encode(mark).decode()}
+    return _marked(headers, REDRIVE, msgspec.json.encode(mark).decode(), without=(DEAD_LETTER, REDRIVE))
 
 
 def dedup_id(message: WireMessage) -> str | None:

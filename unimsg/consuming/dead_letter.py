@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from unimsg.consuming.delivery import Delivery
-from unimsg.headers import DEAD_LETTER
+from unimsg.headers import DEAD_LETTER, marked
 from unimsg.message import WireMessage, new_id
 
 ERROR_BYTES = 1024
@@ -67,7 +67,7 @@ def compose(delivery: Delivery[Any], reason: str, *, backend: str, handler: str)
     if trouble is not None:
         info.error_type, info.error = trouble.error_type, _cut(trouble.error)
         info.first_failed, info.last_failed = _iso(trouble.first), _iso(trouble.last)
-    headers = {**message.headers, DEAD_LETTER: msgspec.json.encode(info).decode()}
+    headers = marked(message.headers, DEAD_LETTER, msgspec.json.encode(info).decode())
     return WireMessage(
         body=message.body,
         key=message.key,

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from unimsg.capabilities import Capabilities, Needs, check
 from unimsg.errors import RejectedError
+from unimsg.headers import copied
 from unimsg.message import MOST_HEADERS, NO_HEADERS, WireMessage
 
 RESERVED = "unimsg-"
@@ -49,7 +50,7 @@ def message(message: WireMessage, *, reserved: bool = False) -> WireMessage:
     if message.headers is NO_HEADERS:
         return message
     _headers(message.headers, reserved=reserved)
-    return replace(message, headers=dict(message.headers))
+    return replace(message, headers=copied(message.headers))
 
 
 def capabilities(
