@@ -15,5 +15,7 @@ class TestMemory(Catalogue):
 
     @pytest.fixture
     async def world(self) -> AsyncIterator[World]:
-        async with EmbeddedWorld(f"memory://{uuid4().hex}", environment="in this process", lease=0.3) as world:
+        async with EmbeddedWorld(
+            f"memory://{uuid4().hex}", environment="in this process", lease=0.3
+        ) as world:
             yield world

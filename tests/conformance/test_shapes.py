@@ -13,11 +13,14 @@ from unimsg.testing.conformance import Catalogue, EmbeddedWorld, World
 
 class _Shape(Catalogue):
     scheme: str
+    options: str = ""
+    lease: float | None = None
 
     @pytest.fixture
     async def world(self) -> AsyncIterator[World]:
         with shapes.installed():
-            async with EmbeddedWorld(f"{self.scheme}://{uuid4().hex}", environment="in this process") as world:
+            url = f"{self.scheme}://{uuid4().hex}{self.options}"
+            async with EmbeddedWorld(url, environment="in this process", lease=self.lease) as world:
                 yield world
 
 
@@ -25,12 +28,15 @@ class TestLog(_Shape):
     """Partitions, cumulative commits, assignments that come and go."""
 
     scheme = "loglike"
+    options = "?drain=1s"
 
 
 class TestFifo(_Shape):
     """Message groups, a lease for each receipt, polls that strand what they catch."""
 
     scheme = "fifolike"
+    options = "?wait=300ms"
+    lease = 0.5
 
 
 class TestPush(_Shape):

@@ -57,7 +57,7 @@ class MemoryBackend:
             found = hub.log.groups.get(group)
             if found is None:
                 found = Group(group, hub.log, _offset(hub, start, now))
-            return self._receiver(hub, found, Member(prefetch))
+            return self._receiver(hub, found, Member(prefetch, self.options.lease))
 
     def _sender(self, hub: Hub) -> MemorySender:
         return MemorySender(hub, self.options)

@@ -38,7 +38,6 @@ def declare(options: Options) -> Capabilities:
 def rules(options: Options) -> Rules:
     """Return what the broker keeps to."""
     return Rules(
-        lease=options.lease,
         ordered=options.ordering == "key",
         retention=inf if options.retention is None else options.retention,
         history=options.history,

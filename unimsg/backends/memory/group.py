@@ -26,10 +26,11 @@ FEW = 64
 class Member:
     """One receiver in a group."""
 
-    __slots__ = ("lane_limit", "lanes", "out", "prefetch")
+    __slots__ = ("lane_limit", "lanes", "lease", "out", "prefetch")
 
-    def __init__(self, prefetch: int) -> None:
+    def __init__(self, prefetch: int, lease: float) -> None:
         self.prefetch = prefetch
+        self.lease = lease
         self.lane_limit = max(1, prefetch // 4)
         self.out = 0
         self.lanes: deque[Lane] = deque()
@@ -163,7 +164,7 @@ class Group:
         self.cursor = self.log.next
 
     def _lease(self, taken: list[Entry], member: Member, now: float) -> list[Received]:
-        until = now + self.log.rules.lease
+        until = now + member.lease
         batch = Batch(taken)
         heapq.heappush(self._leases, (until, next(self._order), batch))
         member.out += len(taken)

@@ -32,7 +32,6 @@ class Rules(Struct, frozen=True, kw_only=True):
     """What holds for every destination of one broker; durations in seconds.
 
     Attributes:
-        lease: how long a delivery belongs to its member.
         ordered: whether the messages of one key wait for each other.
         retention: after which an unconsumed message is dropped.
         history: the least number of messages that are kept for replay when all groups are done with them.
@@ -40,7 +39,6 @@ class Rules(Struct, frozen=True, kw_only=True):
         dedup_ids: the most ids that are remembered for that.
     """
 
-    lease: float = 30.0
     ordered: bool = True
     retention: float = inf
     history: int = 10_000

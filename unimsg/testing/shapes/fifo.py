@@ -103,7 +103,7 @@ class FifoBackend:
         return self.broker.find(destination, self.options, self._new)
 
     def _new(self, name: str) -> Queue:
-        return Queue(name, lease=self.options.lease, dedup=self.options.dedup)
+        return Queue(name, dedup=self.options.dedup)
 
     async def probe(self) -> None:
         """It is there."""
@@ -189,7 +189,7 @@ class FifoReceiver:
             raise ClosedError("the receiver is closed", backend=NAME)
         if not max_messages or self._stopped:
             return []
-        poll = self._queue.poll(min(max_messages, BATCH), wait)
+        poll = self._queue.poll(min(max_messages, BATCH), wait, self._lease)
         self._polls.add(poll)
         try:
             return await asyncio.shield(poll.answer)

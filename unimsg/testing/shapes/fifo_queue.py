@@ -42,20 +42,20 @@ class Item:
 class Poll:
     """A long poll at the service: it lives until it is answered, whoever still listens."""
 
-    def __init__(self, most: int, until: float, answer: asyncio.Future[list[Received]]) -> None:
+    def __init__(self, most: int, until: float, lease: float, answer: asyncio.Future[list[Received]]) -> None:
         self.most = most
         self.until = until
+        self.lease = lease
         self.answer = answer
 
 
 class Queue:
     """One queue."""
 
-    def __init__(self, name: str, *, lease: float, dedup: float) -> None:
+    def __init__(self, name: str, *, dedup: float) -> None:
         self.name = name
         self.items: list[Item] = []
         self.polls: list[Poll] = []
-        self._lease = lease
         self._dedup = dedup
         self._seen: dict[str, float] = {}
         self._receipts = count(1)
@@ -78,10 +78,10 @@ class Queue:
 
     # ------------------------------------------------------------ out
 
-    def poll(self, most: int, wait: float) -> Poll:
+    def poll(self, most: int, wait: float, lease: float) -> Poll:
         """Open a long poll."""
         loop = asyncio.get_running_loop()
-        poll = Poll(most, loop.time() + wait, loop.create_future())
+        poll = Poll(most, loop.time() + wait, lease, loop.create_future())
         self.polls.append(poll)
         loop.call_soon(self.serve)
         return poll
@@ -91,7 +91,7 @@ class Queue:
         loop = asyncio.get_running_loop()
         now = loop.time()
         for poll in list(self.polls):
-            batch = self._take(poll.most, now)
+            batch = self._take(poll, now)
             if batch or poll.until <= now:
                 self.polls.remove(poll)
                 if not poll.answer.done():
@@ -103,25 +103,25 @@ class Queue:
             due = [i.visible for i in self.items if i.visible > now]
             self._timer = loop.call_at(min(due + [poll.until for poll in self.polls]), self.serve)
 
-    def _take(self, most: int, now: float) -> list[Received]:
+    def _take(self, poll: Poll, now: float) -> list[Received]:
         blocked: set[Hashable] = set()
         batch: list[Received] = []
         for item in self.items:
-            if len(batch) == most:
+            if len(batch) == poll.most:
                 break
             if item.lane in blocked:
                 continue
             if item.visible > now:
                 blocked.add(item.lane)
                 continue
-            batch.append(self._lend(item, now))
+            batch.append(self._lend(item, poll.lease, now))
         return batch
 
-    def _lend(self, item: Item, now: float) -> Received:
+    def _lend(self, item: Item, lease: float, now: float) -> Received:
         item.receipt = next(self._receipts)
         item.out = True
         item.received = now
-        item.visible = now + self._lease
+        item.visible = now + lease
         item.deliveries += 1
         return Received(
             message=item.message,
