@@ -6,12 +6,13 @@ Law: data and one comparison. No backend is named here: who else has a capabilit
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import Any, Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from unimsg.errors import CapabilityError
+from unimsg.errors import CapabilityError, ConfigError
 
 Ordering = Literal["none", "key", "partition", "total"]
 Guarantee = Literal["at_most_once", "at_least_once", "transactional"]
@@ -140,6 +141,12 @@ class Needs(Struct, frozen=True, kw_only=True):
             if value is not None and value not in scale:
                 levels = ", ".join(repr(level) for level in scale)
                 raise CapabilityError(f"need {name}={value!r} is unknown: one of {levels}", missing=(name,))
+        for name, accepts, accepted in KINDS:
+            value = getattr(self, name)
+            if value is not None and not accepts(value):
+                raise CapabilityError(
+                    f"need {name}={value!r} is not accepted: give {accepted}", missing=(name,)
+                )
 
     def merge(self, other: Needs | None) -> Needs:
         """Return needs that hold when both hold."""
@@ -153,6 +160,23 @@ class Needs(Struct, frozen=True, kw_only=True):
             else:
                 merged[name] = _stronger(name, mine, theirs)
         return Needs(**merged)
+
+
+def _switch(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+def _amount(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < inf
+
+
+KINDS: tuple[tuple[str, Callable[[object], bool], str], ...] = (
+    *((name, _switch, "True or False") for name in ("groups", "ttl", "priority", "wildcard")),
+    *((name, _amount, "a number of seconds from 0 on") for name in ("dedup_window", "retention")),
+    ("max_message_bytes", _amount, "a number of bytes from 0 on"),
+    ("lease", lambda value: _switch(value) or _amount(value), "True, False or a number of seconds from 0 on"),
+)
+"""What the needs without levels accept, and how that is said."""
 
 
 def missing(needs: Needs, capabilities: Capabilities) -> tuple[str, ...]:
@@ -186,7 +210,10 @@ def check(
 
     Raises:
         CapabilityError: with `missing`.
+        ConfigError: `needs` is none.
     """
+    if needs is not None and not isinstance(needs, Needs):
+        raise ConfigError(f"needs={needs!r} is not accepted: give a Needs, as in Needs(ordering='key')")
     if needs is None or not (names := missing(needs, capabilities)):
         return
     parts: list[str] = []

@@ -51,6 +51,10 @@ class Router:
     """
 
     def __init__(self, *, lifespan: Lifespan | None = None) -> None:
+        if lifespan is not None and not callable(lifespan):
+            raise ConfigError(
+                f"lifespan={lifespan!r} is not accepted: give an async context manager function of the client"
+            )
         self._lifespan = lifespan
         self._routes: dict[tuple[str, str | None], Route] = {}
 
@@ -96,6 +100,8 @@ class Router:
         Raises:
             ConfigError: a destination and group would have two handlers; nothing was taken over.
         """
+        if not isinstance(other, Router):
+            raise ConfigError(f"include takes a Router, not {type(other).__name__}")
         if other is self:
             raise ConfigError("a router cannot include itself")
         for key in other._routes:
@@ -175,6 +181,10 @@ class Router:
     async def _open(self, client: Client) -> AsyncIterator[_Crew]:
         if not self._routes:
             raise ConfigError("this router has no handlers: decorate one with @router.on('destination')")
+        if not isinstance(client, Client):
+            raise ConfigError(
+                f"a router runs on a Client, not {type(client).__name__}: connect(url) makes one"
+            )
         lifespan = self._lifespan(client) if self._lifespan is not None else nullcontext()
         async with lifespan as state:
             crew = _Crew(client)

@@ -10,8 +10,8 @@ from typing import Any
 from unimsg import registry
 from unimsg.capabilities import Needs, check
 from unimsg.client.client import Client
-from unimsg.errors import ConfigError
-from unimsg.options import Options, json_schema, parse
+from unimsg.errors import ConfigError, OptionError
+from unimsg.options import Options, json_schema, parse, redact
 
 
 def connect(target: str | Options, *, needs: Needs | None = None) -> Client:
@@ -31,7 +31,12 @@ def connect(target: str | Options, *, needs: Needs | None = None) -> Client:
     if isinstance(target, Options):
         options, plugin = target, registry.plugin(target.scheme)
     elif isinstance(target, str):
-        plugin = registry.plugin(target.partition("://")[0] if "://" in target else target)
+        scheme, found, _ = target.partition("://")
+        if not found:
+            raise OptionError(
+                f"{redact(target)!r} is no URL: give scheme://where?option=value, as in memory://"
+            )
+        plugin = registry.plugin(scheme)
         options = parse(target, plugin.Options)
     else:
         raise ConfigError(f"connect takes a URL or Options, not {type(target).__name__}")

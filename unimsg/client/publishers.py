@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Hashable, Iterable
 from typing import Any
 
 from unimsg.capabilities import Needs
@@ -40,7 +40,7 @@ class Publishers:
 
     def cached(self, destination: str, codec: Codec[Any] | type[Any] | None) -> Publisher[Any]:
         """Return the publisher of a destination and codec, made at first use."""
-        key = (destination, codec)
+        key = (destination, codec if isinstance(codec, Hashable) else id(codec))
         cache = self._cache
         publisher = cache.get(key)
         if publisher is not None and not self._closed:

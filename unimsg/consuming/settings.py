@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from math import inf
 from typing import Any, Literal, TypedDict
 
 from unimsg.capabilities import Needs, Ordering
 from unimsg.codecs import JSON, Codec, resolve
-from unimsg.errors import OptionError
+from unimsg.errors import ConfigError, OptionError
 from unimsg.message import Position
 from unimsg.policies.retry import RetryPolicy
 from unimsg.spi import Start
@@ -73,7 +74,7 @@ class Settings:
             values["codec"] = resolve(values["codec"])
         for name in ("timeout", "batch_wait", "drain"):
             if name in values:
-                values[name] = _duration(name, values[name])
+                values[name] = _duration(name, values[name], destination)
         if values.get("retry", 0) is None:
             del values["retry"]
         if values.get("needs", 0) is None:
@@ -87,6 +88,8 @@ class Settings:
             value = getattr(self, name)
             if not accepts(value):
                 self._refuse(name, value, accepted)
+        if self.batch is not None and self.batch > self.prefetch:
+            self._refuse("batch", self.batch, f"at most prefetch={self.prefetch}, or raise that")
         if self.dead_letter == self.destination:
             self._refuse("dead_letter", self.dead_letter, "another destination than the one consumed")
 
@@ -117,7 +120,9 @@ def _start(value: object) -> bool:
 
 
 def _rate(value: object) -> bool:
-    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0)
+    return value is None or (
+        isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < inf
+    )
 
 
 RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
@@ -145,11 +150,8 @@ def _known(values: Mapping[str, Any]) -> None:
             )
 
 
-def _duration(name: str, value: Duration) -> float:
+def _duration(name: str, value: Duration, destination: str) -> float:
     try:
-        result: float = seconds(value)
-    except (TypeError, ValueError) as error:
-        raise OptionError(f"{name}={value!r} is not a duration: give seconds or a timedelta") from error
-    if result < 0:
-        raise OptionError(f"{name}={value!r} is negative: give seconds or a timedelta from 0 on")
-    return result
+        return seconds(value)
+    except ConfigError as error:
+        raise OptionError(f"{name}={value!r} is not accepted: {error}", destination=destination) from None

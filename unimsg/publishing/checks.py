@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import cache
 
 from msgspec.structs import replace
 
@@ -36,6 +37,8 @@ def message(message: WireMessage, *, reserved: bool = False) -> WireMessage:
     """
     if message.key is not None and not isinstance(message.key, str):
         raise RejectedError(f"key must be text or None, not {type(message.key).__name__}")
+    if message.key is not None and not _utf8(message.key):
+        raise RejectedError("key holds a lone surrogate, which UTF-8 cannot: replace it")
     if message.id is not None and (not isinstance(message.id, str) or not message.id):
         raise RejectedError(f"id must be text that is not empty, not {message.id!r}")
     if message.content_type is not None and not isinstance(message.content_type, str):
@@ -66,13 +69,34 @@ def capabilities(
     Raises:
         CapabilityError: with `missing`.
     """
-    needs = Needs(
-        headers="emulated" if message.headers else None,
-        delay="emulated" if message.delay else None,
-        ttl=True if message.ttl is not None else None,
-        priority=True if message.priority is not None else None,
+    needs = _needs(
+        headers=bool(message.headers),
+        delay=bool(message.delay),
+        ttl=message.ttl is not None,
+        priority=message.priority is not None,
     )
     check(needs, have, backend=backend, destination=destination, others=others)
+
+
+@cache
+def _needs(*, headers: bool, delay: bool, ttl: bool, priority: bool) -> Needs:
+    return Needs(
+        headers="emulated" if headers else None,
+        delay="emulated" if delay else None,
+        ttl=ttl or None,
+        priority=priority or None,
+    )
+
+
+def _utf8(text: str) -> bool:
+    """Whether it can travel: bytes of a foreign producer, kept by `surrogateescape`, can."""
+    if text.isascii():
+        return True
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _headers(headers: object, *, reserved: bool) -> None:
@@ -89,6 +113,8 @@ def _headers(headers: object, *, reserved: bool) -> None:
             )
         if not name:
             raise RejectedError("a header has no name")
+        if not (_utf8(name) and _utf8(value)):
+            raise RejectedError(f"header {name!r} holds a lone surrogate, which UTF-8 cannot: replace it")
         if not reserved and name[: len(RESERVED)].lower() == RESERVED:
             raise RejectedError(
                 f"header {name!r}: names that begin with {RESERVED!r} are reserved, choose another"

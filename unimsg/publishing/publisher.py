@@ -160,6 +160,12 @@ class Publisher(Generic[T]):
         """
         batcher, budget = self._ready(), self._timeout(timeout)
         batcher.refuse_when_closed()
+        if not isinstance(messages, Iterable):
+            raise self._wording.placed(
+                ConfigError(
+                    f"publish_many takes messages, not {type(messages).__name__}: [Message(body=…), …]"
+                )
+            )
         call = Call()
         try:
             for message in messages:
