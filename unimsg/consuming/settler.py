@@ -64,6 +64,8 @@ class Settler:
         self._timer: asyncio.TimerHandle | None = None
         self._work = asyncio.Event()
         self._busy = 0
+        self._refused = 0
+        """Commits in a row that the service did not take."""
         self._quiet = asyncio.Event()
         self._quiet.set()
         self._tasks = [
@@ -255,19 +257,19 @@ class Settler:
                 batch.append(Settlement("ack", token, assignment))
         if not batch:
             return
+        refused: Error | None = None
         for settlement, error in zip(batch, await self._call(batch), strict=True):
-            if error is not None and settlement.assignment is not None and settlement.assignment.live:
-                log.warning("commit of %s failed: %s", settlement.assignment.id, error)
-                if (
-                    error.retryable
-                ):  # the next commit covers this one: try again with whatever is done by then
-                    self.watermarks[settlement.assignment].moved = True
-                    self._loop.call_later(1.0, self._again, settlement.assignment)
-
-    def _again(self, assignment: Assignment) -> None:
-        if assignment.live:
-            self._dirty.add(assignment)
-            self._arm(full=False)
+            assignment = settlement.assignment
+            if error is None or assignment is None or not assignment.live:
+                continue
+            log.warning("commit of %s failed: %s", assignment.id, error)
+            if error.retryable:  # the next commit covers this one: try again with whatever is done by then
+                refused = error
+                self.watermarks[assignment].moved = True
+                self._dirty.add(assignment)
+        self._refused = self._refused + 1 if refused is not None else 0
+        if refused is not None:
+            await asyncio.sleep(_pause(self._refused, refused))
 
 
 def _pause(attempt: int, error: Error) -> float:

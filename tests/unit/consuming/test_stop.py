@@ -9,7 +9,7 @@ import pytest
 
 from tests.unit.consuming.harness import LOG, World, balance, leased, until
 from unimsg.consuming.delivery import Delivery
-from unimsg.errors import ConfigError
+from unimsg.errors import ConfigError, ThrottledError
 from unimsg.spi import Assignment, ReceiveLimits
 
 
@@ -149,3 +149,19 @@ async def test_no_task_outlives_a_subscriber() -> None:
 
     await world.subscriber.run_until_idle(handle)
     assert asyncio.all_tasks() == before
+
+
+async def test_a_commit_that_was_refused_is_made_again_before_a_stop_ends() -> None:
+    """Promise 17: an ack on its way is flushed, also where the service asks to wait."""
+    world = World(limits=LOG, order="none")
+    world.receiver.feed(*[b"1"] * 3, assignment=Assignment("p0"))
+    world.receiver.fail_settle.append([ThrottledError("slow down, says the test")])
+
+    async def handle(delivery: Delivery[Any]) -> None:
+        pass
+
+    task = world.start(handle)
+    await until(lambda: world.counters.get("acked") == 3)
+    await world.stop(task)
+    assert world.receiver.verbs()[-1] == ("ack", 2)
+    balance(world)
