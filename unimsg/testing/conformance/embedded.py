@@ -1,4 +1,4 @@
-"""Worlds whose broker lives in this process or in a file: what can be broken there is the line between client and broker.
+"""Worlds whose broker lives in this process or in a file: what can be broken there is the line to it.
 
 Law: knows the contract and the fault injection, no backend. A restart closes what a client holds and builds it anew on
 what the broker kept; a cut is silence: calls hang, and when it is over their answers are lost.

@@ -1,4 +1,4 @@
-"""A consumer that is made to be killed: `python -m unimsg.testing.conformance.victim URL DESTINATION GROUP CONCURRENCY`.
+"""A consumer that is made to be killed; as arguments: URL, destination, group (or nothing), concurrency.
 
 Law: a process of its own. It prints the body of each message that it was given, and never comes to an end with any.
 """

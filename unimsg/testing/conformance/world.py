@@ -200,11 +200,11 @@ class World:
         self.cannot("there is no network to cut here")
         yield
 
-    async def victim(self, destination: str, *, group: str | None, concurrency: int = 10) -> Victim:
-        """Start a consumer in a process of its own, to be killed."""
+    async def victim(self, destination: str, *, concurrency: int = 10, **options: Any) -> Victim:
+        """Start a consumer for `group` in a process of its own, to be killed; options are those of the URL."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "unimsg.testing.conformance.victim"),
-            *(self.url, destination, group or "", str(concurrency)),
+            *(self.url_with(**options), destination, self.group or "", str(concurrency)),
             stdout=asyncio.subprocess.PIPE,
         )
         self._victims.append(victim := Victim(process))
@@ -216,6 +216,14 @@ class World:
 
 
 # ---------------------------------------------------------------- short words for what most tests do
+
+
+async def eventually(condition: Callable[[], object], what: str) -> None:
+    """Return when a condition holds that no event tells of; fails with what was waited for."""
+    deadline = asyncio.get_running_loop().time() + PATIENCE
+    while not condition():
+        assert asyncio.get_running_loop().time() < deadline, f"this never came about: {what}"
+        await asyncio.sleep(0.002)
 
 
 @asynccontextmanager
