@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -156,19 +156,26 @@ class Redrive:
         report = self._report
         try:
             async with aclosing(self._subscriber.until_idle()) as letters:
-                try:
-                    async for delivery in letters:
-                        await self._one(delivery)
-                        if self._enough():
-                            report.complete = False
-                            break
-                finally:
-                    await self._settled()
+                await self._all(letters)
         finally:
             report.errors, report.failures = dict(self._errors.most_common()), tuple(self._failures)
         if self._fatal is not None:
             raise self._fatal
         return report
+
+    async def _all(self, letters: AsyncIterator[Delivery[bytes | None]]) -> None:
+        try:
+            async for delivery in letters:
+                await self._or_leave(delivery, self._one(delivery))
+                if self._enough():
+                    self._report.complete = False
+                    break
+            while self._under_way:
+                await asyncio.wait(self._under_way)
+        finally:  # cancelled, or a filter raised: what is not confirmed by now stays
+            for task in self._under_way:
+                task.cancel()
+            await asyncio.gather(*self._under_way, return_exceptions=True)
 
     def _enough(self) -> bool:
         report = self._report
@@ -179,6 +186,14 @@ class Redrive:
             or self._held >= IN_HAND
             or self._bytes >= IN_HAND_BYTES
         )
+
+    async def _or_leave(self, delivery: Delivery[bytes | None], work: Awaitable[None]) -> None:
+        """Do the work; a dead letter that it did not settle stays, also when a filter raises or this is cancelled."""
+        try:
+            await work
+        except BaseException:
+            self._leave(delivery)
+            raise
 
     async def _one(self, delivery: Delivery[bytes | None]) -> None:
         report = self._report
@@ -196,7 +211,8 @@ class Redrive:
                 await self._limiter.wait()
             while len(self._under_way) >= WINDOW:
                 await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
-            task = asyncio.create_task(self._give_back(delivery, letter, where), name="unimsg.redrive")
+            work = self._or_leave(delivery, self._give_back(delivery, letter, where))
+            task = asyncio.create_task(work, name="unimsg.redrive")
             self._under_way.add(task)
             task.add_done_callback(self._under_way.discard)
 
@@ -240,14 +256,3 @@ class Redrive:
         self._held += 1
         self._bytes += len(delivery.message.body or b"")
         self._subscriber.set_aside(delivery)
-
-    async def _settled(self) -> None:
-        """Return when everything on its way has ended; a cancellation cancels it, and what was not confirmed stays."""
-        try:
-            while self._under_way:
-                await asyncio.wait(self._under_way)
-        except asyncio.CancelledError:
-            for task in self._under_way:
-                task.cancel()
-            await asyncio.gather(*self._under_way, return_exceptions=True)
-            raise
