@@ -27,6 +27,8 @@ log = logging.getLogger("unimsg.registry")
 BACKENDS: Mapping[str, str] = {
     "memory": "unimsg.backends.memory",
     "sqlite": "unimsg.backends.sqlite",
+    "kafka": "unimsg.backends.kafka",
+    "msk": "unimsg.backends.kafka",
 }
 STORES: Mapping[str, str] = {
     "memory": "unimsg.stores.memory",
