@@ -5,6 +5,7 @@ Law: reads signatures, docstrings, options and declared capabilities; adds no se
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import inspect
 import re
@@ -288,6 +289,41 @@ def shown(value: object) -> str:
     return "not known" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
 
 
+def refusals() -> str:
+    """Every row of the table of bad input, with what the error really says."""
+    table, handlers = (
+        importlib.import_module("tests.bad_input"),
+        importlib.import_module("tests.bad_handlers"),
+    )
+    parts = [
+        NOTE,
+        "# Refusals\n\nWhat cannot work is refused with one of these sentences before anything is half done: nothing",
+        "is published, nothing stays open, no password shows. Each row is a test: `tests/test_bad_input.py`.\n",
+    ]
+    for topic, rows in table.TABLE.items():
+        said = asyncio.run(table.sentences(rows))
+        lines = ["| what is done | error | what it says |", "|---|---|---|"]
+        for row, sentence in zip(rows, said, strict=True):
+            error = f"[{row.error.__name__}](errors.md#{row.error.__name__.lower()})"
+            lines.append(f"| {code(row.what)} | {error} | {code(sentence)} |")
+        parts.append(f"## {topic}\n\n" + "\n".join(lines) + "\n")
+    lines = ["| the handler | reason of the dead letter holds |", "|---|---|"]
+    lines += [f"| {case.what} | {code(case.says)} |" for case in handlers.RETURNED]
+    parts.append(
+        "## Handlers that do it wrong\n\nThe message goes to the dead letters at once.\n\n"
+        + "\n".join(lines)
+        + "\n"
+    )
+    return "\n".join(parts)
+
+
+def code(text: str) -> str:
+    """A text as code in a cell of a table; the working folder has no name there."""
+    text = re.sub(r"(?<=folder )/\S+?(?=/no/)", "…", text).replace("|", "\\|").replace("\n", "⏎")
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return f"`` {text} ``" if "`" in text else f"`{text}`"
+
+
 def pages() -> Mapping[str, str]:
     """Every generated page by its file name."""
     built = {
@@ -295,6 +331,7 @@ def pages() -> Mapping[str, str]:
         "errors.md": error_tree(),
         "options.md": options(),
         "capabilities.md": capabilities(),
+        "refusals.md": refusals(),
     }
     return {
         name: re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t]+\n", "\n", text)).rstrip() + "\n"

@@ -82,7 +82,8 @@ class Router:
         """
         if not (isinstance(destination, str) and destination):
             raise ConfigError(
-                f"@router.on({destination!r}): give the name of a destination, as in @router.on('orders')"
+                f"@router.on({getattr(destination, '__name__', repr(destination))}): give the name of a destination, "
+                "as in @router.on('orders')"
             )
         built = Settings.build(destination, {**settings, "codec": codec})
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from tests.unit.consuming.harness import FAST, World, balance, until
+from unimsg.consuming.decoding import HEADERS
 from unimsg.consuming.delivery import Delivery
 from unimsg.errors import DeadLetter, Defer, Fail, NotSentError, SettleError
+from unimsg.message import WireMessage
 from unimsg.policies.retry import RetryPolicy
+from unimsg.spi import Received
 
 
 async def test_attempts_then_a_dead_letter_then_the_ack() -> None:
@@ -113,6 +117,31 @@ async def test_undecodable_goes_at_once_and_its_neighbours_do_not_notice() -> No
     await world.subscriber.run_until_idle(handle)
     assert sorted(seen) == [1, 3]
     assert [letter.body for _, letter in world.letters] == [b"{not json"]
+    assert world.counters["undecodable"] == 1
+    balance(world)
+
+
+@pytest.mark.parametrize(
+    ("size", "headers"),
+    [(11, 0), (1, HEADERS + 1)],
+    ids=["a body over max_body", "more headers than the cap"],
+)
+async def test_too_much_of_a_message_is_not_decoded(size: int, headers: int) -> None:
+    """Promise 13: it goes where undecodable ones go, as raw bytes; its neighbours do not notice."""
+    world = World(retry=FAST, dead_letter="dead")
+    world.subscriber._services = replace(world.subscriber._services, max_body=10)
+    world.receiver.feed(b"1")
+    many = {str(number): "" for number in range(headers)}
+    message = WireMessage(body=b"2" * size, headers=many)
+    world.receiver.fed.append(Received(message=message, token=1))
+    seen: list[Any] = []
+
+    async def handle(delivery: Delivery[Any]) -> None:
+        seen.append(delivery.body)
+
+    await world.subscriber.run_until_idle(handle)
+    assert seen == [1]
+    assert [letter.body for _, letter in world.letters] == [b"2" * size]
     assert world.counters["undecodable"] == 1
     balance(world)
 
