@@ -27,7 +27,6 @@ from examples.earthquakes.handlers import (
     build,
     dead_letters,
 )
-from examples.earthquakes.mend import redrive
 from examples.earthquakes.stage import Stage
 from unimsg import Client, Delivery
 from unimsg.codecs import BYTES
@@ -90,9 +89,10 @@ async def act_two(client: Client, stage: Stage, story: verdict.Story) -> None:
     router = build(stage.store, outside)
     before = await router.run_until_idle(client)
     await read_dead_letters(client, story)
-    story.redriven = await redrive(
-        client, dead_letters("catalogue"), to=DESTINATION, group="catalogue", only=repaired
+    report = await client.redrive(
+        dead_letters("catalogue"), group="catalogue", filter=lambda letter: repaired(letter.message)
     )
+    story.redriven = report.redriven
     say(f"repaired, and {story.redriven} of {len(story.dead['catalogue'])} dead letters redriven")
     after = await router.run_until_idle(client)
     last = await router.run_until_idle(client)
