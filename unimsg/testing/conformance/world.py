@@ -83,6 +83,7 @@ class World:
         lease: the shortest lease that this broker stands; None: it has no leases.
         deviations: test name -> why this environment cannot show it (a fact with a source, not an excuse).
         interop: the plain client, where there is one.
+        nowhere: a URL of the same kind where nobody answers.
     """
 
     long_cut = 30.0
@@ -97,6 +98,7 @@ class World:
         lease: float | None = None,
         deviations: Mapping[str, str] | None = None,
         interop: Interop | None = None,
+        nowhere: str | None = None,
     ) -> None:
         self.url = url
         self.environment = environment
@@ -104,6 +106,7 @@ class World:
         self.lease = lease
         self.deviations = deviations or {}
         self.interop = interop
+        self.nowhere = nowhere
         self.options: Options = parse(url, registry.options_of(url.partition("://")[0]))
         self.scale = float(os.environ.get("UNIMSG_SCALE", "0.02"))
         """How much of the full size of a test is run; the drills set it to 1."""
@@ -149,6 +152,15 @@ class World:
         client = self.connect(**options)
         await client.__aenter__()
         return client
+
+    async def brief(self) -> Client:
+        """Return one more client, opened, with the shortest lease, so that what it abandons comes again soon."""
+        return await self.client(**({} if self.lease is None else {"lease": self.lease}))
+
+    async def leases_end(self) -> None:
+        """Return when the leases of `brief` clients that nobody keeps have ended."""
+        if self.lease is not None:
+            await asyncio.sleep(self.lease + self.tick)
 
     # ------------------------------------------------------------ destinations
 
@@ -278,3 +290,24 @@ async def gather(
     async with consuming(client, destination, gathered, group=group, **settings):
         await gathered.enough()
     return gathered
+
+
+async def remaining(client: Client, destination: str, *, group: str | None, **settings: Any) -> Gathered:
+    """Consume what a group still has before it, until there is no more; it is acked."""
+    gathered = Gathered(0)
+    await client.subscriber(destination, group=group, **settings).run_until_idle(gathered)
+    return gathered
+
+
+async def left(client: Client, destination: str, *, group: str | None, **settings: Any) -> list[Any]:
+    """Return the bodies of all that is there for a group; they are acked."""
+    gathered = Gathered(0)
+    await client.subscriber(destination, group=group, **settings).run_until_idle(gathered)
+    return gathered.bodies
+
+
+def quick(world: World, attempts: int = 5) -> unimsg.RetryPolicy:
+    """Return a policy that tries again after one tick each time."""
+    return unimsg.RetryPolicy(
+        max_attempts=attempts, initial=world.tick, factor=1, max=world.tick, jitter="none"
+    )
