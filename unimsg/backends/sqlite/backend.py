@@ -20,9 +20,8 @@ from unimsg.backends.sqlite.group import Group, Token, Verdict
 from unimsg.backends.sqlite.log import Log
 from unimsg.backends.sqlite.options import Options
 from unimsg.backends.sqlite.take import Haul, Taken
-from unimsg.backends.sqlite.turnstile import Turnstile
 from unimsg.backends.sqlite.writer import Writer
-from unimsg.errors import CapabilityError, ClosedError, Error, NotFoundError, UnavailableError
+from unimsg.errors import CapabilityError, ClosedError, Error, NotFoundError, NotSentError, UnavailableError
 from unimsg.message import Position, Receipt, WireMessage
 from unimsg.options import check_name
 from unimsg.spi import Drift, Events, Received, ReceiveLimits, SendLimits, Settlement, Start, Topology
@@ -37,8 +36,8 @@ class SqliteBackend:
         self.options = options
         self.capabilities = declare(options)
         self._rules = rules(options)
-        connect = partial(file.connect, options.path, create=options.create, synchronous=options.synchronous)
-        self.writer = Writer(connect, options.synchronous, Turnstile(options.path))
+        place = file.Place(options.path, create=options.create, synchronous=options.synchronous)
+        self.writer = Writer(place)
 
     async def open(self) -> None:
         """Open the file, making it when it is missing and `create` allows that."""
@@ -114,7 +113,12 @@ class SqliteBackend:
         """Return our error for one of SQLite's."""
         if not isinstance(error, sqlite3.Error):
             return None
-        ours = UnavailableError(f"the file failed: {error}", backend=NAME)
+        cure = (
+            "; restore it, see https://sqlite.org/recovery.html"
+            if file.primary(error) in file.DAMAGED
+            else ""
+        )
+        ours = UnavailableError(f"the file failed: {error}{cure}", backend=NAME)
         ours.__cause__ = error
         return ours
 
@@ -148,7 +152,12 @@ class SqliteSender:
         if self._closed:
             raise ClosedError("the sender is closed", backend=NAME, destination=log.name)
         now = backend.clock.now()
-        receipts = await backend.writer.submit(lambda db: log.append(db, messages, now))
+        try:
+            receipts = await backend.writer.submit(lambda db: log.append(db, messages, now))
+        except (sqlite3.Error, UnavailableError) as error:
+            if not file.surely_unwritten(error):
+                raise
+            raise NotSentError(f"nothing was written: {error}", backend=NAME) from error
         backend.bell.ring_all(log.number, everyone=any(message.delay for message in messages))
         return receipts
 
@@ -186,6 +195,7 @@ class SqliteReceiver:
         bell, clock = self._backend.bell, self._backend.clock
         deadline = self._loop.time() + wait
         while not self._stopped and max_messages > 0:
+            rung = bell.rung(self._place)
             haul = await self._take(max_messages)
             if haul.more:
                 bell.ring(self._place)
@@ -199,7 +209,7 @@ class SqliteReceiver:
             due = now + self._group.log.rules.lease
             if haul.due is not None:
                 due = min(due, clock.on_loop(haul.due))
-            await bell.wait(self._place, min(deadline, due))
+            await bell.wait(self._place, min(deadline, due), rung)
         return []
 
     async def _take(self, most: int) -> Haul:

@@ -14,8 +14,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
-from unimsg.backends.sqlite.turnstile import Turnstile
-from unimsg.errors import ClosedError, NotSentError
+from unimsg.backends.sqlite.file import Place
+from unimsg.errors import ClosedError, Error
 
 R = TypeVar("R")
 Kind = Literal["peek", "light", "solid"]
@@ -51,22 +51,16 @@ class Writer:
     """Runs jobs on one connection, many in one transaction.
 
     Args:
-        connect: opens the connection; called on the thread.
-        synchronous: what a commit waits for when it holds a job that must last.
-        turnstile: the way to the file.
+        place: where the connection comes from, and how a transaction begins; used on the thread only.
     """
 
-    def __init__(
-        self, connect: Callable[[], sqlite3.Connection], synchronous: str, turnstile: Turnstile
-    ) -> None:
-        self._connect = connect
-        self._turnstile = turnstile
-        self._synchronous = synchronous
+    def __init__(self, place: Place) -> None:
+        self._place = place
         self._jobs: deque[Job] = deque()
         self._work = threading.Condition()
         self._closing = False
         self._thread: threading.Thread | None = None
-        self._level = synchronous
+        self._level = place.synchronous
 
     async def open(self) -> None:
         """Start the thread and open the file; raises what that raises."""
@@ -116,7 +110,7 @@ class Writer:
 
     def _run(self, loop: asyncio.AbstractEventLoop, opened: asyncio.Future[None]) -> None:
         try:
-            connection = self._connect()
+            connection = self._place.connect()
         except BaseException as error:  # noqa: BLE001 - handed to who opened
             with self._work:
                 self._thread = None
@@ -129,7 +123,7 @@ class Writer:
                 _deliver(jobs)
         finally:
             connection.close()
-            self._turnstile.close()
+            self._place.close()
 
     def _next(self) -> list[Job]:
         with self._work:
@@ -146,26 +140,32 @@ class Writer:
             return
         try:
             self._wait_for(connection, solid=any(job.kind == "solid" for job in writes))
-            self._turnstile.begin(connection)
-        except sqlite3.Error as error:
-            for job in writes:
-                job.error = NotSentError(f"the file is busy: {error}; nothing was written", backend=NAME)
+            self._place.begin(connection)
+        except (sqlite3.Error, Error) as error:
+            _give_up(connection, writes, error)
             return
         try:
             for job in writes:
                 _within_savepoint(connection, job)
             connection.execute("COMMIT")
         except sqlite3.Error as error:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            for job in writes:
-                job.error = job.error or error
+            _give_up(connection, writes, error)
 
     def _wait_for(self, connection: sqlite3.Connection, *, solid: bool) -> None:
-        level = self._synchronous if solid or self._synchronous == "OFF" else "NORMAL"
+        most = self._place.synchronous
+        level = most if solid or most == "OFF" else "NORMAL"
         if level != self._level:
             connection.execute(f"PRAGMA synchronous={level}")
             self._level = level
+
+
+def _give_up(connection: sqlite3.Connection, jobs: list[Job], error: Exception) -> None:
+    """Nothing of this transaction is to last; who failed for a reason of its own keeps that."""
+    if connection.in_transaction:
+        with contextlib.suppress(sqlite3.Error):  # gone already: a full disk takes the transaction with it
+            connection.execute("ROLLBACK")
+    for job in jobs:
+        job.error = job.error or error
 
 
 def _within_savepoint(connection: sqlite3.Connection, job: Job) -> None:
@@ -173,6 +173,8 @@ def _within_savepoint(connection: sqlite3.Connection, job: Job) -> None:
     connection.execute("SAVEPOINT job")
     _attempt(connection, job)
     if job.error is not None:
+        if isinstance(job.error, sqlite3.Error) and not connection.in_transaction:
+            raise job.error
         connection.execute("ROLLBACK TO job")
     connection.execute("RELEASE job")
 
