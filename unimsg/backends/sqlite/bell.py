@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections import deque
+from collections import defaultdict, deque
 
 from unimsg.backends.sqlite.writer import Writer
 from unimsg.errors import Error
@@ -24,12 +24,22 @@ class Bell:
         self._writer = writer
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[object, deque[asyncio.Future[None]]] = {}
+        self._rung: defaultdict[object, int] = defaultdict(int)
         self._timer: asyncio.TimerHandle | None = None
         self._interval = SHORTEST
         self._version = -1
 
-    async def wait(self, place: object, until: float) -> None:
-        """Return when it rings here, or at `until`; the wake of one that is cancelled goes to the next."""
+    def rung(self, place: object) -> int:
+        """Return how often it has rung here: read before one looks, so that no ring falls between look and wait."""
+        return self._rung[place]
+
+    async def wait(self, place: object, until: float, rung: int) -> None:
+        """Return when it has rung here more than `rung` times, or at `until`.
+
+        The wake of one that is cancelled goes to the next.
+        """
+        if self._rung[place] != rung:
+            return
         future: asyncio.Future[None] = self._loop.create_future()
         line = self._waiting.setdefault(place, deque())
         line.append(future)
@@ -51,6 +61,7 @@ class Bell:
 
     def ring(self, place: object, *, everyone: bool = False) -> None:
         """Wake who waits longest in a place, or all."""
+        self._rung[place] += 1
         line = self._waiting.get(place)
         while line:
             future = line.popleft()
@@ -61,7 +72,7 @@ class Bell:
 
     def ring_all(self, of: object, *, everyone: bool = False) -> None:
         """Wake one in every place of a destination, or all."""
-        for place in [place for place in self._waiting if isinstance(place, tuple) and place[0] == of]:
+        for place in [place for place in self._rung if isinstance(place, tuple) and place[0] == of]:
             self.ring(place, everyone=everyone)
 
     def close(self) -> None:
