@@ -20,7 +20,10 @@ async def main(url: str, destination: str, group: str, concurrency: str) -> None
         await asyncio.Event().wait()
 
     async with unimsg.connect(url) as client:
-        await client.subscriber(destination, group=group or None, concurrency=int(concurrency)).run(hold)
+        subscriber = client.subscriber(
+            destination, group=group or None, concurrency=int(concurrency), order="none"
+        )
+        await subscriber.run(hold)  # without order, so that it holds as many as it has hands
 
 
 if __name__ == "__main__":
