@@ -111,7 +111,7 @@ class Options(Address):
 
     Attributes:
         open: `lazy` leaves connecting to the first use, `eager` does it when the client is entered.
-        open_timeout: the longest that one attempt to open anything may take.
+        open_timeout: the longest that one attempt to open anything may take, and to close the connection.
         names: `any` allows destination and group names that other backends could not have.
         max_body: bodies beyond this are refused both ways.
     """

@@ -104,7 +104,13 @@ class Session:
             raise ours from error
 
     async def aclose(self) -> None:
-        """Close the backend, if anything was ever asked of it."""
+        """Close the backend, if anything was ever asked of it; one that does not answer is given up.
+
+        By then everything is settled, confirmed or given up: what cannot be closed costs nobody a message.
+        """
         if self._loop is not None:
-            await self.backend.aclose()
+            try:
+                await self.bounded(self.backend.aclose, "close")
+            except Error as error:
+                log.warning("%s: not closed in order: %s", self.name, error)
         log.info("%s: closed", self.name)

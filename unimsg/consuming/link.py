@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("unimsg.consuming")
 
 AnyDelivery = Delivery[Any]
+CLOSE_TIMEOUT = 10.0
+"""Seconds that closing a receiver may take."""
 SPAN = 4
 """Times prefetch: the most that may stand above the watermark of one assignment."""
 
@@ -96,7 +98,7 @@ class Link:
             await asyncio.gather(self._keeper, return_exceptions=True)
         await self.settler.aclose()
         try:
-            async with asyncio.timeout(10.0):
+            async with asyncio.timeout(CLOSE_TIMEOUT):
                 await self.receiver.aclose(abort=abort)
         except Exception as error:  # noqa: BLE001 - it is being thrown away; what it held comes again
             log.warning("closing the receiver of %r failed: %r", self._home.settings.destination, error)
