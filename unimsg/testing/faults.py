@@ -13,6 +13,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, TypeVar
 
+from msgspec.structs import replace
+
 from unimsg.client import Client
 from unimsg.errors import ConfigError, ConnectError, ConnectionLostError, Error
 from unimsg.message import Receipt, WireMessage
@@ -35,7 +37,17 @@ from unimsg.spi import (
 R = TypeVar("R")
 
 Operation: TypeAlias = Literal[
-    "open", "open_sender", "open_receiver", "send", "receive", "settle", "extend", "probe"
+    "open",
+    "open_sender",
+    "open_receiver",
+    "send",
+    "receive",
+    "settle",
+    "extend",
+    "probe",
+    "close",
+    "close_sender",
+    "close_receiver",
 ]
 
 
@@ -85,9 +97,11 @@ class Faults:
         sent: the batches that were given to `send_batch`.
         settled: the batches that were given to `settle_batch`.
         extended: the tokens of each `extend_batch`.
+        narrow: fields of `SendLimits` that are kept lower than the backend's own, so that few messages fill a batch.
     """
 
     def __init__(self) -> None:
+        self.narrow: dict[str, float] = {}
         self.calls: Counter[str] = Counter()
         self.sent: list[Sequence[WireMessage]] = []
         self.settled: list[Sequence[Settlement]] = []
@@ -160,6 +174,16 @@ class Faults:
         answers = iter(await self._or_cut(call(good)) if good else ())
         results = [next(answers) if at not in bad or fault.after else None for at in range(len(entries))]
         return [bad.get(at, result) for at, result in enumerate(results)]
+
+    async def close(self, operation: str, call: Callable[[], Awaitable[None]]) -> None:
+        """Close as the script wants it; what is down or cut keeps nobody from closing."""
+        script = self._script[operation]
+        fault = script.popleft() if script else self._always.get(operation)
+        if isinstance(fault, Hang):
+            await (fault.until or asyncio.Event()).wait()
+        elif isinstance(fault, Fail):
+            raise fault.error
+        await call()
 
     def _begin(self, operation: str) -> Fault | None:
         self.calls[operation] += 1
@@ -246,12 +270,16 @@ class _Backend:
     async def probe(self) -> None:
         await self._faults.meet("probe", self._inner.probe)
 
+    async def aclose(self) -> None:
+        await self._faults.close("close", self._inner.aclose)
+
 
 class _Sender:
     def __init__(self, inner: Sender, faults: Faults) -> None:
         self._inner = inner
         self._faults = faults
-        self.limits = inner.limits
+        narrow = {name: min(most, getattr(inner.limits, name)) for name, most in faults.narrow.items()}
+        self.limits = replace(inner.limits, **narrow)
 
     async def send_batch(
         self, messages: Sequence[WireMessage], deadline: float, /
@@ -262,7 +290,7 @@ class _Sender:
         )
 
     async def aclose(self) -> None:
-        await self._inner.aclose()
+        await self._faults.close("close_sender", self._inner.aclose)
 
 
 class _Receiver:
@@ -282,7 +310,7 @@ class _Receiver:
         await self._inner.stop_intake()
 
     async def aclose(self, *, abort: bool = False) -> None:
-        await self._inner.aclose(abort=abort)
+        await self._faults.close("close_receiver", lambda: self._inner.aclose(abort=abort))
 
 
 class _Leased(_Receiver):
