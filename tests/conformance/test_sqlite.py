@@ -16,5 +16,7 @@ class TestSqlite(Catalogue):
     @pytest.fixture
     async def world(self, tmp_path: Path) -> AsyncIterator[World]:
         url = f"sqlite:///{tmp_path}/messages.db"
-        async with EmbeddedWorld(url, environment="a file on a local disk", lease=0.5) as world:
+        nowhere = f"sqlite:///{tmp_path}/nowhere.db?create=false"
+        environment = "a file on a local disk"
+        async with EmbeddedWorld(url, environment=environment, lease=0.5, nowhere=nowhere) as world:
             yield world
