@@ -157,7 +157,7 @@ class Broker:
                     keystore,
                     "-passout",
                     f"pass:{STORE_PASSWORD}",
-                ],  # fmt: skip
+                ],
                 check=True,
                 capture_output=True,
             )

@@ -1,8 +1,8 @@
 """RabbitMQ 4 on a machine whose own release is older: Debian 13's packages, unpacked into a folder.
 
-Law: a broker is a folder and listens on 127.0.0.1 only: AMQP, AMQP over TLS. Nothing of the system is touched: apt works
-with a state of its own, and each Erlang program is started through the unpacked C library. User `alice` may do
-anything, `guest` may only read what exists.
+Law: a broker is a folder and listens on 127.0.0.1 only: AMQP, AMQP over TLS. Nothing of the system is touched: apt has
+a state of its own, Erlang is started through the unpacked C library. User `alice` may do anything,
+`guest` may only read what exists.
 """
 
 from __future__ import annotations
