@@ -43,6 +43,7 @@ class Supervisor:
         self._task: asyncio.Task[None] | None = None
         self._stopper: asyncio.Task[None] | None = None
         self._hurried = False
+        self._opening: asyncio.Task[Link] | None = None
 
     def start(self) -> asyncio.Task[None]:
         """Start the task; it ends when stopped, or raises what made the first open fail for good."""
@@ -58,13 +59,15 @@ class Supervisor:
             while not self._stop.is_set():
                 opened_at = self._loop.time()
                 try:
-                    link = await self._open()
+                    link = await self._opened()
                 except Exception as raised:  # noqa: BLE001 - translated; permanent only at the first open
                     error: Exception | None = self._translated(raised)
                     if isinstance(error, PERMANENT) and not self.opened.is_set():
                         raise error from (raised if raised is not error else None)
                     home.health.redden("connection", f"cannot consume: {error}")
                 else:
+                    if link is None:
+                        return
                     self.opened.set()
                     home.health.green("connection")
                     error = await self._serve(link)
@@ -99,6 +102,16 @@ class Supervisor:
         if isinstance(raised, Error):
             return raised
         return self._home.services.translate(raised) or raised
+
+    async def _opened(self) -> Link | None:
+        """Open a link; None: it was stopped meanwhile, which cancels the attempt."""
+        name = f"unimsg.open[{self._home.destination}]"
+        self._opening = opening = asyncio.create_task(self._open(), name=name)
+        try:
+            await asyncio.wait((opening,))
+            return None if opening.cancelled() else opening.result()
+        finally:
+            opening.cancel()
 
     async def _open(self) -> Link:
         """Open a link: one attempt; refused where the drain budget cannot outlast a poll."""
@@ -159,6 +172,9 @@ class Supervisor:
         home, deadline = self._home, self._loop.time() + budget
         home.stopping = True
         self._stop.set()
+        if self._opening is not None and not self._opening.done():
+            self._opening.cancel()
+            await asyncio.wait((self._opening,), timeout=UNWIND)
         link = home.link
         try:
             if link is not None and link.open:
@@ -172,7 +188,7 @@ class Supervisor:
                 await link.aclose(abort=False)
             if self._task is not None:
                 _, hanging = await asyncio.wait((self._task,), timeout=UNWIND)
-                if hanging:  # in an open that does not end
+                if hanging:  # in an open that ignores its cancellation
                     self._task.cancel()
                     await asyncio.wait((self._task,))
             home.held.close()
@@ -201,8 +217,10 @@ class Supervisor:
             async with asyncio.timeout_at(max(deadline, self._loop.time() + UNWIND)):
                 await home.flush(link)
                 await intake
-                if late_drain:
-                    await link.receiver.stop_intake()
+                if late_drain and link.receiver.limits.release != "close":
+                    await (
+                        link.receiver.stop_intake()
+                    )  # else the next consumer would overtake what is still out
                 for delivery in sorted(home.late, key=lambda d: d._seq):
                     if delivery in home.live:
                         home.release(delivery)

@@ -165,3 +165,47 @@ async def test_a_commit_that_was_refused_is_made_again_before_a_stop_ends() -> N
     await world.stop(task)
     assert world.receiver.verbs()[-1] == ("ack", 2)
     balance(world)
+
+
+async def test_where_only_closing_gives_back_intake_is_not_ended_before() -> None:
+    """Promises 4, 17: ended before, the next consumer would get what comes after that which is still out."""
+    limits = ReceiveLimits(max_messages=10, wait=1.0, intake_ends="after_drain", release="close")
+    world = World(limits=limits, concurrency=1)
+    world.receiver.feed(*[b"1"] * 3, key="k")
+    started, go = asyncio.Event(), asyncio.Event()
+
+    async def handle(delivery: Delivery[Any]) -> None:
+        started.set()
+        await go.wait()
+
+    task = world.start(handle)
+    await started.wait()
+    stopping = asyncio.create_task(world.subscriber.aclose())
+    await asyncio.sleep(0)
+    go.set()
+    await stopping
+    await task
+    assert world.receiver.stopped == 0
+    assert world.receiver.closed == [False]
+    assert world.counters["released"] == 2
+    balance(world)
+
+
+async def test_a_stop_ends_an_open_that_gets_no_answer() -> None:
+    """Promise 17: at once, and the run ends as by any stop."""
+    world = World()
+    opening = asyncio.Event()
+
+    async def hang(_events: Any) -> Any:
+        opening.set()
+        await asyncio.Event().wait()
+
+    object.__setattr__(world.subscriber._services, "open_receiver", hang)
+
+    async def handle(delivery: Delivery[Any]) -> None:
+        pass
+
+    task = world.start(handle)
+    await opening.wait()
+    async with asyncio.timeout(2):
+        await world.stop(task)
