@@ -19,7 +19,7 @@ from unimsg.codecs import BYTES, Codec, resolve
 from unimsg.consuming.services import Services
 from unimsg.consuming.settings import Given, Settings
 from unimsg.consuming.subscriber import Subscriber
-from unimsg.errors import CapabilityError, OptionError
+from unimsg.errors import CapabilityError, ClosedError, OptionError
 from unimsg.message import Receipt, WireMessage
 from unimsg.operations import provision as provisioning
 from unimsg.operations import redrive as redriving
@@ -45,6 +45,7 @@ class Client:
         self._publishers = Publishers(self._new_publisher)
         self._subscribers: list[Subscriber[Any]] = []
         self._fatal: list[str] = []
+        self._closing = False
 
     def __repr__(self) -> str:
         return f"<Client {render(self._options)}>"
@@ -82,14 +83,17 @@ class Client:
         A cancellation leaves nothing open: what was not settled or confirmed by then comes again, or is reported to
         its caller as not sent or unknown.
         """
-        if self._session.closed:
+        if self._closing:
             return
-        self._session.closed = True
+        self._closing = True
         try:
             await everything(subscriber.aclose() for subscriber in self._subscribers)
-            await self._publishers.aclose()
         finally:
-            await self._session.aclose()
+            self._session.closed = True  # not before: a handler that ends within the drain may still publish
+            try:
+                await self._publishers.aclose()
+            finally:
+                await self._session.aclose()
 
     # ------------------------------------------------------------ the way out
 
@@ -215,6 +219,8 @@ class Client:
         """Return a subscriber for settings that were built already; what `Router` uses."""
         destination = settings.destination
         self._session.check_destination(destination)
+        if self._closing:
+            raise ClosedError("the client is closing: connect again", backend=self._name)
         check(
             settings.needs,
             self.capabilities,
