@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from unimsg.testing.conformance.a_lifecycle import Lifecycle
 from unimsg.testing.conformance.i_faults import Faults
+from unimsg.testing.conformance.j_stop import Stop
+from unimsg.testing.conformance.k_cancellation import Cancellation
 
 
-class Catalogue(Lifecycle, Faults):
+class Catalogue(Lifecycle, Faults, Stop, Cancellation):
     """Everything that a backend has to show; the letters are those of the design."""

@@ -1,4 +1,4 @@
-"""I: faults. The broker dies, the network is cut, members come and go, credentials expire: late is allowed, lost is not.
+"""I: faults. Brokers die, networks are cut, members come and go, credentials expire: late is allowed, lost is not.
 
 What is confirmed is handled at least once, and in the order of its key on first effects where order is declared. Shard
 splits, merges and lease steals belong to the one backend that has shards; they stand in its own tests.
@@ -314,7 +314,9 @@ class Faults(Section):
             await still_works("after a bug")
 
 
-async def _through(world: World, fault: Callable[[Stream], Awaitable[None]], *, patience: float = 5.0) -> None:
+async def _through(
+    world: World, fault: Callable[[Stream], Awaitable[None]], *, patience: float = 5.0
+) -> None:
     """Publish and consume a stream through a fault."""
     destination = await world.destination()
     consumer, producer = await world.client(lease=world.lease), await world.client()
