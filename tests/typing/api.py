@@ -8,7 +8,7 @@ is reported as unused, so that every line here can fail.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, assert_type
@@ -16,7 +16,10 @@ from typing import Any, assert_type
 import msgspec
 
 import unimsg
+import unimsg.sync
+import unimsg.testing
 from unimsg import Client, Delivery, Message, Position, Publisher, Receipt, RetryPolicy, Subscriber, codecs
+from unimsg.spi import Drift, Topology
 
 
 class Order(msgspec.Struct):
@@ -50,6 +53,24 @@ assert_type(client.publisher("orders", codec=Payment), Publisher[Payment])
 assert_type(client.publisher("raw", codec=codecs.BYTES), Publisher[bytes | None])
 assert_type(client.publisher("raw", codec=codecs.TEXT), Publisher[str])
 assert_type(client.publisher("raw"), Publisher[Any])
+
+
+class Reversed:
+    """A codec by hand: what it must have, nothing of ours to inherit."""
+
+    content_type = "application/x-reversed"
+
+    def encode(self, body: str, /) -> bytes:
+        """Write."""
+        return body[::-1].encode()
+
+    def decode(self, raw: bytes | None, /) -> str:
+        """Read."""
+        return (raw or b"").decode()[::-1]
+
+
+assert_type(client.publisher("texts", codec=Reversed()), Publisher[str])
+client.publisher("texts", codec="json")  # type: ignore[call-overload]  # no codec by name
 
 
 async def publishing() -> None:
@@ -123,6 +144,19 @@ async def consuming() -> None:
     await audit.run(blocking)  # type: ignore[arg-type]  # handlers are `async def`
     await audit.run(handle_batch)
     await audit.seek("oldest")
+    audit.pause()
+    audit.resume()
+    assert_type((await audit.run_until_idle(handle)).counters, dict[str, int])
+    audit.destination = "other"  # type: ignore[misc]  # a subscriber has one destination
+
+
+def retrying() -> None:
+    """How often, how soon, which errors."""
+    RetryPolicy(jitter="none", retry_on=(ConnectionError, TimeoutError), give_up_on=ValueError)
+    RetryPolicy(wait=lambda attempt: timedelta(seconds=attempt))
+    RetryPolicy(jitter="some")  # type: ignore[arg-type]  # no such jitter
+    RetryPolicy(retry_on="ValueError")  # type: ignore[arg-type]  # a class
+    RetryPolicy(5)  # type: ignore[call-arg]  # each argument has a name
 
 
 # ---------------------------------------------------------------- route
@@ -144,6 +178,56 @@ async def routing() -> None:
     assert_type(await router.run(client), None)
     async with client, router.running(client):
         pass
+    for report in await router.run_until_idle(client):
+        assert_type(report.destination, str)
+    await router.run("sqlite:///orders.db")  # type: ignore[arg-type]  # a client
+
+
+def watching() -> None:
+    """What a probe asks."""
+    health = client.health()
+    assert_type(health.live, bool)
+    assert_type(health.ready, bool)
+    assert_type(health.reasons, Sequence[str])
+
+
+async def operating() -> None:
+    """What an operator does."""
+    drifts = await client.provision(Topology(destination="orders", groups=["billing"], dead_letter="dead"))
+    assert_type(drifts, Sequence[Drift])
+    await client.redrive("dead", "orders", group="billing", limit=10)
+    await client.redrive("dead", "orders")  # type: ignore[call-arg]  # for whom?
+
+
+# ---------------------------------------------------------------- blocking, and tests
+
+
+def blocking_publishers() -> None:
+    """A script without a loop."""
+    with unimsg.sync.connect("sqlite:///orders.db") as blocking_client:
+        assert_type(blocking_client.publish("orders", {"id": 1}), Receipt)
+        publisher = blocking_client.publisher("orders", codec=Order)
+        assert_type(publisher.publish(Order(id=1)), Receipt)
+        publisher.publish(Payment(amount=1.0))  # type: ignore[arg-type]  # another body than the codec's
+
+
+async def testing_by_hand() -> None:
+    """A delivery without a broker."""
+    given = unimsg.testing.delivery(Order(id=1), codec=Order, key="customer")
+    assert_type(given, unimsg.testing.HandMade[Order])
+    settled = await unimsg.testing.handle(handle, given)
+    assert_type(settled.reason, str)
+    assert_type(given.settlement, unimsg.testing.Settled | None)
+    async with unimsg.testing.ManualClock(auto=True) as clock:
+        await clock.advance(timedelta(hours=1))
+
+
+async def testing_strictly(unimsg_run: Callable[[unimsg.Router], Awaitable[unimsg.testing.Run]]) -> None:
+    """What the pytest plugin gives."""
+    run = await unimsg_run(router)
+    assert_type(run.published, list[tuple[str, Message[Any]]])
+    assert_type(run.errors, list[BaseException])
+    assert_type([letter.info.reason for letter in run.dead_letters], list[str])
 
 
 async def unit(delivery: Delivery[Order]) -> None:
