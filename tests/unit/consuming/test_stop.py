@@ -181,7 +181,8 @@ async def test_where_only_closing_gives_back_intake_is_not_ended_before() -> Non
     task = world.start(handle)
     await started.wait()
     stopping = asyncio.create_task(world.subscriber.aclose())
-    await asyncio.sleep(0)
+    for _ in range(5):
+        await asyncio.sleep(0)
     go.set()
     await stopping
     await task
