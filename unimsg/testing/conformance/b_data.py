@@ -59,7 +59,7 @@ class Data(Section):
         """B: any bytes, keys, and text in headers where there are some; ids tell which is which; promise 20."""
         random, client, destination = world.chance(), await world.client(), await world.destination()
         headed = world.capabilities.headers != "none"
-        messages = {
+        messages: dict[str, Message[bytes | None]] = {
             f"m{number}": Message(
                 id=f"m{number}",
                 body=random.randbytes(random.randrange(1, 2000)),
