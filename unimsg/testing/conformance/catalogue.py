@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from unimsg.testing.conformance.a_lifecycle import Lifecycle
 from unimsg.testing.conformance.b_data import Data
+from unimsg.testing.conformance.e_leases import Leases
+from unimsg.testing.conformance.e_settlement import Settlements
 from unimsg.testing.conformance.i_faults import Faults
 from unimsg.testing.conformance.j_stop import Stop
 from unimsg.testing.conformance.k_cancellation import Cancellation
 
 
-class Catalogue(Lifecycle, Data, Faults, Stop, Cancellation):
+class Catalogue(Lifecycle, Data, Settlements, Leases, Faults, Stop, Cancellation):
     """Everything that a backend has to show; the letters are those of the design."""
