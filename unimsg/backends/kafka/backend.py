@@ -68,7 +68,8 @@ class KafkaBackend:
             return access(options, options.servers, options.method)
         from unimsg.backends.kafka.msk import find  # noqa: PLC0415 - loads the client library of AWS
 
-        return await find(options)
+        found: Access = await find(options)
+        return found
 
     async def _ask(self, question: Callable[[Cluster], Awaitable[T]]) -> T:
         """Ask the cluster once; after an answer that did not come it is connected anew the next time."""

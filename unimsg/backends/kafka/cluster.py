@@ -97,13 +97,7 @@ class Cluster:
         drifts = await self._provide(topology.destination, topology.settings, make=make)
         if topology.dead_letter is not None:
             drifts += await self._provide(topology.dead_letter, {}, make=make)
-        return [
-            *drifts,
-            *(
-                Drift(what=f"group {group}", state="present", detail="made by its first member")
-                for group in topology.groups
-            ),
-        ]
+        return drifts
 
     async def _provide(self, name: str, settings: Mapping[str, str], *, make: bool) -> list[Drift]:
         what = f"destination {name}"
