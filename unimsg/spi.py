@@ -284,6 +284,13 @@ class Redrives(Protocol):
     async def redrive(self, dead_letter: str, destination: str, /) -> int | None: ...
 
 
+@runtime_checkable
+class Forgets(Protocol):
+    """Backend; drops a group and its position, so that nothing is kept for it any more. Nobody reads with it now."""
+
+    async def forget(self, destination: str, group: str, /) -> None: ...
+
+
 class Topology(Struct, frozen=True, kw_only=True):
     """What an operator wants to exist: a destination, its groups, where its dead letters go."""
 

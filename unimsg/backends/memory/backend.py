@@ -102,6 +102,13 @@ class MemoryBackend:
             drifts.append(Drift(what=f"group {name}", state=state))
         return drifts
 
+    async def forget(self, destination: str, group: str, /) -> None:
+        """See `unimsg.spi.Forgets`."""
+        if destination in self._broker:
+            hub = self._broker.hub(destination)
+            with hub.lock:
+                hub.log.left(group)
+
     def _provided(self, kind: str, name: str, mode: str) -> Drift:
         self._check(kind, name)
         if name in self._broker:

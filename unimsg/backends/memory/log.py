@@ -179,6 +179,17 @@ class Log:
             chunk.done[group] = min(max(start - (number << BITS), 0), len(chunk.records))
         self._settled = deque(chunk for chunk in self._settled if self._is_settled(chunk))
 
+    def left(self, name: str) -> None:
+        """A group is gone: nothing is kept for it."""
+        group = self.groups.pop(name, None)
+        if group is None or not self.groups:
+            return
+        for chunk in self.chunks.values():
+            chunk.done.pop(group, None)
+        full = (chunk for _, chunk in sorted(self.chunks.items()) if len(chunk.records) >= SIZE)
+        self._settled = deque(chunk for chunk in full if self._is_settled(chunk))
+        self._drop_settled()
+
     def done(self, group: Group, number: int, count: int) -> None:
         """A group is done with `count` more records of a chunk."""
         chunk = self.chunks.get(number)
@@ -187,8 +198,11 @@ class Log:
         chunk.done[group] = total = chunk.done.get(group, 0) + count
         if total >= SIZE and self._is_settled(chunk):
             self._settled.append(chunk)
-            while len(self._settled) << BITS > self.rules.history:
-                del self.chunks[self._settled.popleft().number]
+            self._drop_settled()
+
+    def _drop_settled(self) -> None:
+        while len(self._settled) << BITS > self.rules.history:
+            del self.chunks[self._settled.popleft().number]
 
     def _is_settled(self, chunk: Chunk) -> bool:
         return all(chunk.done.get(group, 0) >= SIZE for group in self.groups.values())

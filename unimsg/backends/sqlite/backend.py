@@ -98,6 +98,10 @@ class SqliteBackend:
             drifts.append(Drift(what=f"group {name}", state=state))
         return drifts
 
+    async def forget(self, destination: str, group: str, /) -> None:
+        """See `unimsg.spi.Forgets`."""
+        await self.writer.submit(partial(members.forget, where=destination, name=group))
+
     async def _provided(self, name: str, mode: str) -> Drift:
         self._check("destination", name)
         number, made = await self.writer.submit(

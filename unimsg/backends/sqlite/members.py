@@ -92,6 +92,19 @@ def leave(db: sqlite3.Connection, group: Group, member: int, now: float, *, abor
     )
 
 
+def forget(db: sqlite3.Connection, where: str, name: str) -> None:
+    """Delete a group with all that is noted of it; nothing is kept for it any more."""
+    row = db.execute(
+        "SELECT g.id FROM unimsg_groups g JOIN unimsg_destinations d ON d.id = g.destination "
+        "WHERE d.name = ? AND g.name = ?",
+        (where, name),
+    ).fetchone()
+    if row is not None:
+        for table in ("entries", "lanes", "members"):
+            db.execute(f"DELETE FROM unimsg_{table} WHERE grp = ?", row)  # noqa: S608 - our own words
+        db.execute("DELETE FROM unimsg_groups WHERE id = ?", row)
+
+
 def offset(db: sqlite3.Connection, log: Log, start: Start) -> int:
     """Return the offset that a start means."""
     if start == "oldest":
