@@ -82,10 +82,10 @@ def watched(store: Any, handler: Any, ledger: Ledger, me: str) -> Any:
         made = await make(**where)
         complete = made.complete
 
-        async def completed(deliveries: Sequence[Any], /) -> Sequence[bool]:
-            results: Sequence[bool] = await complete(deliveries)
-            for delivery, current in zip(deliveries, results, strict=True):
-                ledger.write((Completed if current else Lost)(me, delivery.id))
+        async def completed(claims: Sequence[Any], /) -> Sequence[bool]:
+            results: Sequence[bool] = await complete(claims)
+            for claim, current in zip(claims, results, strict=True):
+                ledger.write((Completed if current else Lost)(me, claim.row.key))
             return results
 
         made.complete = completed

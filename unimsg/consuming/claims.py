@@ -187,7 +187,7 @@ class Claims:
             home.verdicts.skipped(delivery)
             home.lanes.done(delivery)
         elif claim.action == "wait":
-            home.verdicts.defer(delivery, claim.delay)
+            home.verdicts.defer(delivery, claim.delay, hold=home.until_idle)  # it is not idle while that waits
             if delivery._state != HELD:
                 home.lanes.done(delivery)
         else:

@@ -77,6 +77,14 @@ class Guarded(Protocol):
 
     handler: Handler[Any]
 
-    async def guard(self, *, destination: str, group: str | None, lease: float | None) -> Guard:
-        """Open the store and return the policy; `lease` is the backend's, the lock is made slightly shorter."""
+    async def guard(
+        self, *, destination: str, group: str | None, lease: float | None, retention: float | None
+    ) -> Guard:
+        """Open the store and return the policy.
+
+        Args:
+            destination, group: what the loop consumes, and for whom.
+            lease: the backend's, in seconds; the lock is made slightly shorter.
+            retention: for how long the backend keeps a message, as far as it is known.
+        """
         ...

@@ -43,9 +43,9 @@ def prepare(handler: Any) -> Prepared:  # noqa: ANN401 - whatever a program regi
         raise ConfigError(
             f"a handler must be an async function of one delivery, not {type(function).__name__}"
         )
-    if inspect.isasyncgenfunction(_inner(function)):
+    if inspect.isasyncgenfunction(inner_of(function)):
         raise ConfigError(f"handler {name} contains `yield`: a handler is `async def` and returns None")
-    if not inspect.iscoroutinefunction(_inner(function)):
+    if not inspect.iscoroutinefunction(inner_of(function)):
         raise ConfigError(
             f"handler {name} is not `async def`: it would block every other message; make it async"
         )
@@ -60,12 +60,13 @@ def prepare(handler: Any) -> Prepared:  # noqa: ANN401 - whatever a program regi
 
 def name_of(function: Any) -> str:  # noqa: ANN401 - any callable
     """Return a stable name: module and qualified name."""
-    inner = _inner(function)
+    inner = inner_of(function)
     named = inner if hasattr(inner, "__qualname__") else type(inner)
     return f"{getattr(named, '__module__', '?')}.{named.__qualname__}"
 
 
-def _inner(function: Any) -> Any:  # noqa: ANN401 - any callable
+def inner_of(function: Any) -> Any:  # noqa: ANN401 - any callable
+    """Return the function that a call of it runs: behind partials, and the `__call__` of an object."""
     while isinstance(function, functools.partial):
         function = function.func
     if not inspect.isroutine(function) and hasattr(type(function), "__call__"):  # noqa: B004 - the type's, not the value's

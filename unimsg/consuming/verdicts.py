@@ -136,12 +136,12 @@ class Verdicts:
         if delivery._link is not None:
             delivery._link.settler.settle(delivery, "retry", "failed", delay)
 
-    def defer(self, delivery: AnyDelivery, delay: float) -> None:
-        """Put it off without counting: at the broker where that is free, else in memory under its lease."""
+    def defer(self, delivery: AnyDelivery, delay: float, *, hold: bool = False) -> None:
+        """Put it off without counting: at the broker where that is free, else (or to `hold` it) under its lease."""
         if delivery._state >= SETTLING:
             return
         limits = self._home.limits
-        if delivery._lane is not None or limits.defer == "core" or delay > limits.max_delay:
+        if hold or delivery._lane is not None or limits.defer == "core" or delay > limits.max_delay:
             self._home.counters.deferred += 1
             self._home.counters.received += 1
             self._home.hold(delivery, delay)

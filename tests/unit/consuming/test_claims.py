@@ -78,7 +78,7 @@ class Guarded:
     async def __call__(self, delivery: Delivery[Any]) -> None:
         await self.handler(delivery)
 
-    async def guard(self, *, destination: str, group: str | None, lease: float | None) -> FakeGuard:
+    async def guard(self, **where: Any) -> FakeGuard:
         return self._guard
 
 
