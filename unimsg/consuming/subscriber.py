@@ -236,9 +236,12 @@ class Subscriber(Generic[T]):
         await self._ensure_open()
         guard: Guard | None = None
         if prepared is not None and prepared.guarded is not None:
-            lease = self._services.capabilities().lease
+            has = self._services.capabilities()
             guard = await prepared.guarded.guard(
-                destination=self.destination, group=self.group, lease=lease.seconds if lease else None
+                destination=self.destination,
+                group=self.group,
+                lease=has.lease.seconds if has.lease else None,
+                retention=has.retention,
             )
         home = ConsumingLoop(
             self._services,
