@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import enum
 import importlib
-import importlib.util
 import inspect
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,9 +48,12 @@ def public_names(module: ModuleType) -> list[str]:
 def signature(value: object) -> str:
     """The signature as it is written; empty where there is none to read."""
     try:
-        return str(inspect.signature(value))  # type: ignore[arg-type]  # TypeError answers for what cannot be called
+        written = str(inspect.signature(value))  # type: ignore[arg-type]  # TypeError answers for what cannot be called
     except (TypeError, ValueError):
         return ""
+    return re.sub(
+        r"<(\w+) [^<>]*(?:<\w+>)?[^<>]* at 0x[0-9a-f]+>", r"<\1>", written
+    )  # a default without a text
 
 
 def members(cls: type) -> Iterator[str]:
@@ -90,15 +93,7 @@ def surface() -> str:
     return "\n".join("\n".join(describe(name)) + "\n" for name in MODULES)
 
 
-def complete() -> bool:
-    """Whether every public module exists."""
-    return importlib.util.find_spec("unimsg.client") is not None and all(
-        map(importlib.util.find_spec, MODULES)
-    )
-
-
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="signatures are spelled by Python 3.11")
-@pytest.mark.skipif(not PINNED.exists(), reason="the public surface is not pinned yet")
 def test_public_surface_is_pinned() -> None:
     """A name or signature changes on purpose only."""
     assert surface() == PINNED.read_text(encoding="utf-8"), (
@@ -109,8 +104,6 @@ def test_public_surface_is_pinned() -> None:
 def test_the_facade_defines_nothing() -> None:
     """Every name of `unimsg.__all__` comes from a submodule and is documented there."""
     facade = importlib.import_module("unimsg")
-    if not hasattr(facade, "__all__"):
-        pytest.skip("the facade is not written yet")
     values = {name: getattr(facade, name) for name in facade.__all__}
 
     assert [name for name, value in values.items() if not inspect.getdoc(value)] == []
