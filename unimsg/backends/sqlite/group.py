@@ -16,6 +16,9 @@ from unimsg.backends.sqlite.lane import Lanes
 from unimsg.backends.sqlite.log import MASK, Log
 from unimsg.errors import Error, LeaseLostError
 
+NOBODY = (0, None)
+"""In place of a lease that is gone: no fence is 0."""
+
 
 class Token(NamedTuple):
     """Names one delivery: the fence is never given twice."""
@@ -57,16 +60,16 @@ class Group:
         results: list[Error | None] = []
         done: list[tuple[int]] = []
         back: list[tuple[float, int, int]] = []
-        seen: set[Token] = set()
+        leased = self._leased(db, [verdict.token.seq for verdict in verdicts])
         for verdict in verdicts:
             token = verdict.token
-            row = self._leased(db, token) if token not in seen else None
-            if row is None:
+            fence, key = leased.get(token.seq, NOBODY)
+            if fence != token.fence:
                 results.append(LeaseLostError("the lease is gone: settled already, or given to another"))
                 continue
-            seen.add(token)
+            del leased[token.seq]
             results.append(None)
-            lane = lanes.get(row[0]) if row[0] is not None else None
+            lane = lanes.get(key) if key is not None else None
             if lane is not None:
                 lane.out -= 1
             if verdict.done:
@@ -84,11 +87,14 @@ class Group:
         lanes.save()
         return results, bool(back) or lanes.waits
 
-    def _leased(self, db: sqlite3.Connection, token: Token) -> tuple[Any, ...] | None:
-        found: tuple[Any, ...] | None = db.execute(
-            "SELECT key FROM unimsg_entries WHERE seq = ? AND fence = ? AND member IS NOT NULL", token
-        ).fetchone()
-        return found
+    def _leased(self, db: sqlite3.Connection, seqs: Sequence[int]) -> dict[int, tuple[int, Any]]:
+        """Return fence and key of each of these entries that is out."""
+        marks = ", ".join("?" * len(seqs))
+        rows = db.execute(
+            f"SELECT seq, fence, key FROM unimsg_entries WHERE member IS NOT NULL AND seq IN ({marks})",  # noqa: S608 - marks
+            seqs,
+        )
+        return {seq: (fence, key) for seq, fence, key in rows}
 
     def extend(
         self, db: sqlite3.Connection, tokens: Sequence[Token], until: float, now: float

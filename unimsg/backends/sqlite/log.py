@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from math import inf
+from typing import TypeAlias
 
 from msgspec import Struct
 
@@ -17,6 +18,7 @@ from unimsg.backends.sqlite.file import BITS
 from unimsg.headers import dedup_id
 from unimsg.message import Position, Receipt, WireMessage
 
+Id: TypeAlias = str | bytes
 MASK = (1 << BITS) - 1
 SWEEP = 1000
 """Messages after which what nobody needs is deleted, twice as many at a time."""
@@ -64,18 +66,19 @@ class Log:
         start = offset = self.next(db)
         receipts: list[Receipt] = []
         rows: list[tuple[object, ...]] = []
-        ids: dict[str | bytes | None, int] = {}
-        for message in messages:
+        names = [wire.text(dedup_id(message)) if rules.dedup else None for message in messages]
+        stored = self._stored(db, [name for name in names if name is not None], now)
+        ids: dict[Id, int] = {}
+        for message, name in zip(messages, names, strict=True):
             row = wire.encode(message)
-            known = wire.text(dedup_id(message)) if rules.dedup else None
-            if known is not None:
-                first = ids.get(known)
+            if name is not None:
+                first = stored.get(name)
                 if first is None:
-                    first = self._known(db, known, now)
+                    first = ids.get(name)
                 if first is not None:
                     receipts.append(Receipt(message.id, Position(self.name, first), duplicate=True))
                     continue
-                ids[known] = offset
+                ids[name] = offset
             ends = now + rules.retention if message.ttl is None else now + min(message.ttl, rules.retention)
             rows.append((base | offset, now, now + message.delay if message.delay else 0.0, ends, *row))
             receipts.append(Receipt(message.id, Position(self.name, offset)))
@@ -90,12 +93,16 @@ class Log:
             self.sweep(db, now)
         return receipts
 
-    def _known(self, db: sqlite3.Connection, key: object, now: float) -> int | None:
-        row = db.execute(
-            "SELECT seq FROM unimsg_ids WHERE destination = ? AND id = ? AND at > ?",
-            (self.number, key, now - self.rules.dedup),
-        ).fetchone()
-        return None if row is None else row[0]
+    def _stored(self, db: sqlite3.Connection, names: Sequence[Id], now: float) -> dict[Id, int]:
+        """Return the offset of each id that was stored within the window."""
+        if not names:
+            return {}
+        marks = ", ".join("?" * len(names))
+        rows = db.execute(
+            f"SELECT id, seq FROM unimsg_ids WHERE destination = ? AND at > ? AND id IN ({marks})",  # noqa: S608 - marks
+            (self.number, now - self.rules.dedup, *names),
+        )
+        return dict(rows.fetchall())
 
     # ------------------------------------------------------------ where to begin
 
