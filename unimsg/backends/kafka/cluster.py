@@ -110,11 +110,14 @@ class Cluster:
 
     async def _create(self, name: str, settings: Mapping[str, str]) -> bool:
         """Make a topic; returns whether it was this call that made it."""
+        partitions, replication = _number(settings, "partitions"), _number(settings, "replication")
         topic = NewTopic(
             name,
-            _number(settings, "partitions"),
-            _number(settings, "replication"),
-            replica_assignments={},
+            partitions,
+            replication,
+            replica_assignments={}
+            if -1 in (partitions, replication)
+            else None,  # aiokafka wants it exactly so
             topic_configs={known: value for known, value in settings.items() if known not in SHAPE},
         )
         answer = await self._admin.create_topics([topic])

@@ -176,19 +176,26 @@ async def _greet_one(settings: Mapping[str, Any], server: str) -> int:
                 f"{server} speaks TLS, and it was asked in plain text: give tls=on, or auth=", backend=NAME
             ) from None
         raise
+    bearer = settings.get("sasl_mechanism") == "OAUTHBEARER"
     try:
         answer = await connection.send(MetadataRequest([]))
     except KafkaError as error:
-        if settings.get("sasl_mechanism") == "OAUTHBEARER":
-            # A token that was refused is answered by silence: the connection ends at the next request (KIP-255).
-            raise PermissionDeniedError(
-                f"{server} did not accept the token: it may be expired, or not meant for this cluster",
-                backend=NAME,
-            ) from error
-        raise
+        raise _token_refused(server) if bearer else error from None
     finally:
         await connection.close()
+    if not answer.brokers:
+        raise _token_refused(server) if bearer else ConnectError(f"{server} knows no broker", backend=NAME)
     return len(answer.brokers)
+
+
+def _token_refused(server: str) -> Error:
+    """A token that is refused is answered as if it were not: what comes next gets no answer, or one without sense.
+
+    Source: KIP-255, the client must send one more byte and read the reason; aiokafka 0.14 does not.
+    """
+    return PermissionDeniedError(
+        f"{server} did not accept the token: it may be expired, or not meant for this cluster", backend=NAME
+    )
 
 
 async def _speaks_tls(host: str, port: int) -> bool:
