@@ -19,8 +19,8 @@ import pytest
 
 from tests.unit.backends.harness import NoEvents, bodies, message, settle
 from unimsg import registry
-from unimsg.backends.sqlite import turnstile
 from unimsg.errors import NotSentError, UnavailableError
+from unimsg.sqlitefile import turnstile
 
 
 @pytest.fixture

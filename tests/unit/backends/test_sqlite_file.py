@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 import unimsg
-from unimsg.backends.sqlite import file
+from unimsg.backends.sqlite.file import VERSION
 from unimsg.errors import ConfigError, ConnectError, Error, NotFoundError, PermissionDeniedError
+from unimsg.sqlitefile import place
 
 
 def publish(path: Path, *, options: str = "", then: Callable[[], Any] = lambda: None) -> Any:
@@ -66,8 +67,8 @@ def test_an_application_may_have_its_own_tables_in_the_file(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("version", "cure"),
     [
-        (file.VERSION + 1, "install a newer unimsg"),
-        (file.VERSION - 1, "drain it with the unimsg that made it"),
+        (VERSION + 1, "install a newer unimsg"),
+        (VERSION - 1, "drain it with the unimsg that made it"),
     ],
 )
 def test_tables_of_another_version_are_refused(tmp_path: Path, version: int, cure: str) -> None:
@@ -78,7 +79,7 @@ def test_tables_of_another_version_are_refused(tmp_path: Path, version: int, cur
         connection.execute("UPDATE unimsg_schema SET version = ?", (version,))
     connection.close()
 
-    with pytest.raises(ConfigError, match=f"has version {version} .* knows {file.VERSION}: {cure}"):
+    with pytest.raises(ConfigError, match=f"has version {version} .* knows {VERSION}: {cure}"):
         publish(path)
 
 
@@ -132,7 +133,7 @@ def test_a_missing_file_is_told_when_it_may_not_be_made(tmp_path: Path) -> None:
 
 def test_network_file_systems_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """WAL needs shared memory; a file that works until the second machine opens it is no file for messages."""
-    monkeypatch.setattr(file, "file_system", lambda _: "nfs4")
+    monkeypatch.setattr(place, "file_system", lambda _: "nfs4")
 
     with pytest.raises(ConfigError, match=r"network file system \(nfs4\): use a local disk"):
         publish(tmp_path / "messages.db")
@@ -148,12 +149,14 @@ def test_the_file_system_is_that_of_the_longest_mount(
         "/dev/a / ext4 rw 0 0\nhost:/x /data nfs4 rw 0 0\ntmpfs /data/my\\040disk tmpfs rw 0 0\n"
         "/dev/b /twice ext4 rw 0 0\nhost:/y /twice cifs rw 0 0\n"
     )
-    monkeypatch.setattr(file, "MOUNTS", mounts)
-    found = {path: file.file_system(Path(path)) for path in ("/home", "/data/a", "/data/my disk/b", "/twice")}
+    monkeypatch.setattr(place, "MOUNTS", mounts)
+    found = {
+        path: place.file_system(Path(path)) for path in ("/home", "/data/a", "/data/my disk/b", "/twice")
+    }
 
     assert found == {"/home": "ext4", "/data/a": "nfs4", "/data/my disk/b": "tmpfs", "/twice": "cifs"}
-    monkeypatch.setattr(file, "MOUNTS", tmp_path / "nothing")
-    assert file.file_system(Path("/")) is None
+    monkeypatch.setattr(place, "MOUNTS", tmp_path / "nothing")
+    assert place.file_system(Path("/")) is None
 
 
 def as_anybody(program: str, *args: str) -> str:
@@ -210,6 +213,6 @@ def test_what_the_disk_refuses_otherwise_is_a_connect_error(
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(f"{file.__name__}.os.open", full)
+    monkeypatch.setattr(f"{place.__name__}.os.open", full)
     with pytest.raises(ConnectError, match="cannot be made: No space left on device"):
         publish(tmp_path / "messages.db")

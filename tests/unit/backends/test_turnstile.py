@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from unimsg.backends.sqlite import turnstile
-from unimsg.backends.sqlite.turnstile import Turnstile
+from unimsg.sqlitefile import turnstile
+from unimsg.sqlitefile.turnstile import Turnstile
 
 Connect = Callable[[], sqlite3.Connection]
 

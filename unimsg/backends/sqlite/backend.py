@@ -12,19 +12,21 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal
 
-from unimsg.backends.sqlite import file, members, wire
+from unimsg.backends.sqlite import members, wire
 from unimsg.backends.sqlite.bell import Bell
 from unimsg.backends.sqlite.capabilities import declare, rules
-from unimsg.backends.sqlite.clock import Clock
+from unimsg.backends.sqlite.file import PART
 from unimsg.backends.sqlite.group import Group, Token, Verdict
 from unimsg.backends.sqlite.log import Log
 from unimsg.backends.sqlite.options import Options
 from unimsg.backends.sqlite.take import Haul, Taken
-from unimsg.backends.sqlite.writer import Writer
 from unimsg.errors import CapabilityError, ClosedError, Error, NotFoundError, NotSentError, UnavailableError
 from unimsg.message import Position, Receipt, WireMessage
 from unimsg.options import check_name
 from unimsg.spi import Drift, Events, Received, ReceiveLimits, SendLimits, Settlement, Start, Topology
+from unimsg.sqlitefile.clock import Clock
+from unimsg.sqlitefile.place import DAMAGED, Place, primary, surely_unwritten
+from unimsg.sqlitefile.writer import Writer
 
 NAME = "sqlite"
 
@@ -36,7 +38,7 @@ class SqliteBackend:
         self.options = options
         self.capabilities = declare(options)
         self._rules = rules(options)
-        place = file.Place(options.path, create=options.create, synchronous=options.synchronous)
+        place = Place(options.path, PART, create=options.create, synchronous=options.synchronous)
         self.writer = Writer(place)
 
     async def open(self) -> None:
@@ -117,11 +119,7 @@ class SqliteBackend:
         """Return our error for one of SQLite's."""
         if not isinstance(error, sqlite3.Error):
             return None
-        cure = (
-            "; restore it, see https://sqlite.org/recovery.html"
-            if file.primary(error) in file.DAMAGED
-            else ""
-        )
+        cure = "; restore it, see https://sqlite.org/recovery.html" if primary(error) in DAMAGED else ""
         ours = UnavailableError(f"the file failed: {error}{cure}", backend=NAME)
         ours.__cause__ = error
         return ours
@@ -159,7 +157,7 @@ class SqliteSender:
         try:
             receipts = await backend.writer.submit(lambda db: log.append(db, messages, now))
         except (sqlite3.Error, UnavailableError) as error:
-            if not file.surely_unwritten(error):
+            if not surely_unwritten(error):
                 raise
             raise NotSentError(f"nothing was written: {error}", backend=NAME) from error
         backend.bell.ring_all(log.number, everyone=any(message.delay for message in messages))

@@ -10,8 +10,8 @@ import asyncio
 import sqlite3
 from collections import defaultdict, deque
 
-from unimsg.backends.sqlite.writer import Writer
 from unimsg.errors import Error
+from unimsg.sqlitefile.writer import Writer
 
 SHORTEST, LONGEST = 0.005, 0.25
 """Seconds between two looks at the counter."""

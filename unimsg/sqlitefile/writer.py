@@ -1,7 +1,7 @@
 """Writer: the one thread that has the connection, and its group commits.
 
-Law: knows jobs, transactions and threads; no message. While one transaction is written, jobs gather for the next:
-concurrent senders and settlers share a commit. A job that fails takes back its own work only.
+Law: knows jobs, transactions and threads; nothing of what is written. While one transaction is written, jobs gather
+for the next: concurrent users share a commit. A job that fails takes back its own work only.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
-from unimsg.backends.sqlite.file import Place
 from unimsg.errors import ClosedError, Error
+from unimsg.sqlitefile.place import Place
 
 R = TypeVar("R")
 Kind = Literal["peek", "light", "solid"]
@@ -89,7 +89,7 @@ class Writer:
     def _add(self, job: Job) -> asyncio.Future[Any]:
         with self._work:
             if self._closing or self._thread is None:
-                raise ClosedError("the backend is closed", backend=NAME)
+                raise ClosedError("the file is closed", backend=NAME)
             self._jobs.append(job)
             if len(self._jobs) == 1:
                 self._work.notify()
