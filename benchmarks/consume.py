@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from benchmarks.sketch import BODY, KEYS, Sketch
-from benchmarks.table import Bar, Row, compare
+from benchmarks.table import Bar, Measured, compare
 from unimsg.capabilities import Capabilities, Lease
 from unimsg.consuming.services import Services
 from unimsg.consuming.settings import Settings
@@ -125,7 +125,7 @@ def faststream(workers: int) -> Callable[[], Awaitable[None]] | None:  # noqa: C
         broker = KafkaBroker("nowhere", logger=None, allow_auto_create_topics=False)
         finished, count = asyncio.Event(), 0
 
-        @broker.subscriber("t", group_id="g", max_workers=workers)
+        @broker.subscriber("t", group_id="g", max_workers=workers)  # type: ignore[untyped-decorator]  # its types are not looked at
         async def handle(body: dict[str, Any]) -> None:
             nonlocal count
             count += 1
@@ -133,7 +133,7 @@ def faststream(workers: int) -> Callable[[], Awaitable[None]] | None:  # noqa: C
                 finished.set()
 
         config = broker.config.broker_config
-        config.builder = lambda **_: Consumer()  # type: ignore[assignment, return-value]  # as much of one as it calls
+        config.builder = lambda **_: Consumer()  # as much of one as it calls
         config.logger._setup(broker.context)  # noqa: SLF001 - what its own `connect` does
         subscriber = broker.subscribers[0]
         await subscriber.start()
@@ -143,9 +143,9 @@ def faststream(workers: int) -> Callable[[], Awaitable[None]] | None:  # noqa: C
     return run
 
 
-def run(rounds: int) -> tuple[list[Row], list[Bar]]:
+def run(rounds: int) -> tuple[list[Measured], list[Bar]]:
     """Measure all of it."""
-    rows: list[Row] = []
+    rows: list[Measured] = []
     bars: list[Bar] = []
     for workers in WORKERS:
         for shape, limits in (("lease", LEASE), ("log", LOG)):

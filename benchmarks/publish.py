@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from benchmarks.table import Bar, Row, compare
+from benchmarks.table import Bar, Measured, compare
 from unimsg.capabilities import Capabilities
 from unimsg.codecs import JSON
 from unimsg.errors import Error
@@ -110,7 +110,7 @@ def faststream(at_once: int, turns: int) -> Callable[[], Awaitable[None]] | None
 
     async def run() -> None:
         broker = KafkaBroker("nowhere", logger=None, allow_auto_create_topics=False)
-        await broker.config.broker_config.producer.connect(Producer(), serializer=None)  # type: ignore[arg-type]  # as much as it calls
+        await broker.config.broker_config.producer.connect(Producer(), serializer=None)
         publisher = broker.publisher("orders")
 
         async def client(count: int) -> None:
@@ -122,9 +122,9 @@ def faststream(at_once: int, turns: int) -> Callable[[], Awaitable[None]] | None
     return run
 
 
-def run(rounds: int) -> tuple[list[Row], list[Bar]]:
+def run(rounds: int) -> tuple[list[Measured], list[Bar]]:
     """Measure all of it."""
-    rows: list[Row] = []
+    rows: list[Measured] = []
     bars: list[Bar] = []
     for turns in (0, 1):
         for at_once in AT_ONCE:

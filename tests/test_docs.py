@@ -319,6 +319,14 @@ def test_the_reference_is_not_stale(name: str) -> None:
     assert set(generate.pages()) == set(GENERATED)
 
 
+def test_the_page_of_benchmarks_is_not_stale() -> None:
+    """It was written from the results that are kept; the plot, which needs matplotlib, stands beside it."""
+    page = importlib.import_module("benchmarks.page")
+
+    assert page.PAGE.read_text(encoding="utf-8") == page.text(), "run `make bench`"
+    assert page.PAGE.with_suffix(".svg").exists()
+
+
 def test_every_public_name_is_in_the_reference() -> None:
     """What a user can import is described."""
     facade = importlib.import_module("unimsg")
