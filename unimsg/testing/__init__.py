@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unimsg.testing.clock import ManualClock
-    from unimsg.testing.delivery import HandMade, Settled, delivery, handle
+    from unimsg.testing.handmade import HandMade, Settled, delivery, handle
     from unimsg.testing.strict import DeadLettered, Run, Strict
 
 __all__ = ["DeadLettered", "HandMade", "ManualClock", "Run", "Settled", "Strict", "delivery", "handle"]
 
 _HOMES = {
     "clock": ("ManualClock",),
-    "delivery": ("HandMade", "Settled", "delivery", "handle"),
+    "handmade": ("HandMade", "Settled", "delivery", "handle"),
     "strict": ("DeadLettered", "Run", "Strict"),
 }
 _MODULES = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import dataclass
 
 import pytest
@@ -122,3 +124,11 @@ async def test_what_a_loop_would_refuse_is_refused() -> None:
 
     settled = await testing.handle(chatty, testing.delivery({}))
     assert settled.verb == "dead_letter"
+
+
+@pytest.mark.parametrize("first", testing.__all__)
+def test_each_name_is_what_it_says_whichever_is_asked_for_first(first: str) -> None:
+    """A module of the package must not hide a function of the same name."""
+    program = f"import unimsg.testing as t; t.{first}; print(*(type(getattr(t, name)).__name__ for name in t.__all__))"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "module" not in run.stdout.split()
