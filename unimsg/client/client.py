@@ -358,7 +358,13 @@ class Client:
             and not reasons
             and all(loop.ready for loop in loops if loop.running)
         )
-        return Health(live=not self._fatal, ready=ready, reasons=reasons, subscribers=loops)
+        return Health(
+            live=not self._fatal,
+            ready=ready,
+            reasons=reasons,
+            subscribers=loops,
+            publishers=self._publishers.stats(),
+        )
 
     def died(self, reason: str) -> None:
         """A consuming loop ended for good: `health().live` is False from now on."""

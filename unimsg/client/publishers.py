@@ -12,6 +12,7 @@ from typing import Any
 
 from unimsg.capabilities import Needs
 from unimsg.codecs import JSON, Codec, resolve
+from unimsg.publishing.counters import PublisherStats
 from unimsg.publishing.publisher import Publisher
 
 CACHED = 100
@@ -29,7 +30,8 @@ class Publishers:
         self._make = make
         self._handed_out: list[Publisher[Any]] = []
         self._cache: OrderedDict[tuple[str, object], Publisher[Any]] = OrderedDict()
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._retiring: dict[asyncio.Task[None], Publisher[Any]] = {}
+        self._retired: dict[str, PublisherStats] = {}
         self._closed = False
 
     def make(self, destination: str, codec: Codec[Any], needs: Needs | None) -> Publisher[Any]:
@@ -50,9 +52,22 @@ class Publishers:
         if len(cache) > CACHED:
             _, oldest = cache.popitem(last=False)
             task = asyncio.create_task(oldest.aclose(), name=f"unimsg.publisher[{destination}].retire")
-            self._retiring.add(task)
-            task.add_done_callback(self._retiring.discard)
+            self._retiring[task] = oldest
+            task.add_done_callback(self._is_retired)
         return publisher
+
+    def _is_retired(self, task: asyncio.Task[None]) -> None:
+        publisher = self._retiring.pop(task)
+        past = self._retired.get(publisher.destination, PublisherStats())
+        self._retired[publisher.destination] = past.plus(publisher.stats)
+
+    def stats(self) -> dict[str, PublisherStats]:
+        """What became of all that was published, by destination; a total never falls."""
+        totals = dict(self._retired)
+        for publisher in (*self._handed_out, *self._cache.values(), *self._retiring.values()):
+            total = totals.get(publisher.destination, PublisherStats())
+            totals[publisher.destination] = total.plus(publisher.stats)
+        return totals
 
     async def aclose(self) -> None:
         """Flush and close all of them."""

@@ -5,7 +5,7 @@ Law: numbers only. accepted = confirmed + not_published + unknown + waiting + in
 
 from __future__ import annotations
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 
 class Counters:
@@ -44,3 +44,8 @@ class PublisherStats(Struct, frozen=True, kw_only=True):
     resent: int = 0
     batches: int = 0
     reopened: int = 0
+
+    def plus(self, other: PublisherStats) -> PublisherStats:
+        """Return the sums of two publishers of one destination."""
+        mine, theirs = structs.asdict(self), structs.asdict(other)
+        return PublisherStats(**{name: mine[name] + theirs[name] for name in mine})
