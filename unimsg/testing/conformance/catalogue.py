@@ -12,7 +12,8 @@ from unimsg.testing.conformance.e_settlement import Settlements
 from unimsg.testing.conformance.i_faults import Faults
 from unimsg.testing.conformance.j_stop import Stop
 from unimsg.testing.conformance.k_cancellation import Cancellation
+from unimsg.testing.conformance.l_observability import Observability
 
 
-class Catalogue(Lifecycle, Data, Settlements, Leases, Faults, Stop, Cancellation):
+class Catalogue(Lifecycle, Data, Settlements, Leases, Faults, Stop, Cancellation, Observability):
     """Everything that a backend has to show; the letters are those of the design."""

@@ -88,6 +88,8 @@ class World:
 
     long_cut = 30.0
     """Seconds that a network cut lasts."""
+    idle_requests = 60.0
+    """The most requests a minute that one idle consumer may make."""
 
     def __init__(
         self,
