@@ -21,7 +21,7 @@ def bars() -> list[tuple[str, float, bool]]:
                     (
                         f"{path}: {row['contender']} ({cost(row):.3g} {unit(row)})",
                         cost(row),
-                        row["contender"] == OURS,
+                        row["contender"].startswith(OURS),
                     )
                     for row in rows
                 ]
