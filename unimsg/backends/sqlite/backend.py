@@ -144,6 +144,7 @@ class SqliteSender:
             in_flight=4,
             measure=wire.measure(backend.options.max_body),
             linger=0.001,
+            lane=lambda message: message.key,
         )
 
     async def send_batch(
