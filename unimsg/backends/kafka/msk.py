@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
+from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession, get_session
 from aws_msk_iam_sasl_signer import MSKAuthTokenProvider
 from botocore.credentials import CredentialProvider, Credentials
@@ -40,6 +41,9 @@ DENIED = frozenset(
     {"AccessDeniedException", "ForbiddenException", "UnauthorizedException", "ExpiredTokenException"}
 )
 READY = frozenset({"ACTIVE", "UPDATING", "MAINTENANCE", "HEALING", "REBOOTING_BROKER"})
+
+
+ONCE = AioConfig(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=5)
 
 
 class Cluster(NamedTuple):
@@ -74,7 +78,9 @@ async def find(options: Options) -> Access:
     """
     session: AioSession = options.boto or get_session()
     try:
-        client = session.create_client("kafka", region_name=options.region, endpoint_url=options.endpoint_url)
+        client = session.create_client(
+            "kafka", region_name=options.region, endpoint_url=options.endpoint_url, config=ONCE
+        )
         async with client as api:
             cluster = await _cluster(api, options)
             answer = await api.get_bootstrap_brokers(ClusterArn=cluster.arn)
