@@ -64,7 +64,7 @@ def test_a_message_has_an_id_of_its_own_unless_given() -> None:
     assert Message(body=1, id=None).id is None
 
 
-@pytest.mark.parametrize("value", [Message(body=1), Receipt(id="x"), Position("p", 1)], ids=repr)
+@pytest.mark.parametrize("value", [Message(body=1, id="m"), Receipt(id="x"), Position("p", 1)], ids=repr)
 def test_what_travels_is_a_fact(value: object) -> None:
     field = value.__struct_fields__[0]  # type: ignore[attr-defined]  # a Struct has it
     with pytest.raises(AttributeError):

@@ -54,7 +54,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
     [
         ("memry", "no backend is known for 'memry'; did you mean memory://?"),
         ("sqllite", "did you mean sqlite://?"),
-        ("kafka", "no backend is known for 'kafka'; known are memory://, sqlite://"),
+        ("pulsar", "no backend is known for 'pulsar'; known are memory://, sqlite://"),
         ("", "no backend is known for ''"),
         ("MEMORY", "no backend is known for 'MEMORY'"),
     ],

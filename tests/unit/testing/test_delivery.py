@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -47,7 +48,7 @@ async def test_verbs_are_written_down() -> None:
 
 
 async def test_a_delivery_is_settled_once() -> None:
-    made = testing.delivery({})
+    made: testing.HandMade[Any] = testing.delivery({})
     await made.ack()
     await made.ack()
     with pytest.raises(SettleError, match="fail after ack"):
