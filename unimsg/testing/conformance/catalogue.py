@@ -9,11 +9,12 @@ from unimsg.testing.conformance.a_lifecycle import Lifecycle
 from unimsg.testing.conformance.b_data import Data
 from unimsg.testing.conformance.e_leases import Leases
 from unimsg.testing.conformance.e_settlement import Settlements
+from unimsg.testing.conformance.f_ordering import Ordering
 from unimsg.testing.conformance.i_faults import Faults
 from unimsg.testing.conformance.j_stop import Stop
 from unimsg.testing.conformance.k_cancellation import Cancellation
 from unimsg.testing.conformance.l_observability import Observability
 
 
-class Catalogue(Lifecycle, Data, Settlements, Leases, Faults, Stop, Cancellation, Observability):
+class Catalogue(Lifecycle, Data, Settlements, Leases, Ordering, Faults, Stop, Cancellation, Observability):
     """Everything that a backend has to show; the letters are those of the design."""
