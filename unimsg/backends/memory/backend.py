@@ -142,7 +142,7 @@ class MemorySender:
             max_bytes=1 << 30,
             in_flight=8,
             measure=wire.measure(options.max_body),
-            linger=0.0,
+            linger=0.0,  # and no lane is named: a call is over before the next can begin
         )
 
     async def send_batch(
