@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -49,11 +50,18 @@ class Claims:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._aside: set[asyncio.Task[None]] = set()
+        retry, target = home.settings.retry, home.settings.dead_letter
+        self._most = retry.max_deliveries if target and retry.max_deliveries else math.inf
         self._decode = home.decode
         self.store_down = False
         self._task = asyncio.create_task(self._run(), name=f"unimsg.claims[{home.destination}]")
 
     # ------------------------------------------------------------ what workers see
+
+    @property
+    def lock(self) -> float:
+        """How long a claim lasts, in seconds."""
+        return self._guard.lock
 
     @property
     def ready(self) -> int:
@@ -143,6 +151,7 @@ class Claims:
             heads = self._heads(min(room, MOST))
             if not heads:
                 return
+            asked_at = self._loop.time()
             try:
                 claims = await self._guard.claim(heads)
             except Exception as error:  # noqa: BLE001 - a store may raise anything: nothing was claimed
@@ -151,7 +160,7 @@ class Claims:
             finally:
                 self._claiming = []
             for delivery, claim in zip(heads, claims, strict=True):
-                self._sort(delivery, claim)
+                self._sort(delivery, claim, asked_at)
             if home.workers is not None:
                 home.workers.wake(len(self._claimed))
             if self._done:
@@ -172,8 +181,9 @@ class Claims:
                 heads.append(delivery)
         return heads
 
-    def _sort(self, delivery: AnyDelivery, claim: Claim) -> None:
+    def _sort(self, delivery: AnyDelivery, claim: Claim, asked_at: float) -> None:
         home = self._home
+        claim.until = asked_at + self._guard.lock
         delivery._claim = claim
         delivery.fencing_token = claim.token if claim.action == "run" else 0
         if delivery._state == DROPPED:  # lost while it was claimed
@@ -182,12 +192,16 @@ class Claims:
                 self._later(self._give_back([self._taken(delivery)]))
         elif claim.action == "run":
             delivery.attempt = max(delivery.attempt, claim.attempts + 1)
+            if claim.attempts >= self._most:
+                home.verdicts.condemn(delivery, f"begun {claim.attempts} times and never finished")
             self._claimed.append(delivery)
         elif claim.action == "skip":
             home.verdicts.skipped(delivery)
             home.lanes.done(delivery)
         elif claim.action == "wait":
-            home.verdicts.defer(delivery, claim.delay, hold=home.until_idle)  # it is not idle while that waits
+            home.verdicts.defer(
+                delivery, claim.delay, hold=home.until_idle
+            )  # it is not idle while that waits
             if delivery._state != HELD:
                 home.lanes.done(delivery)
         else:
@@ -218,6 +232,7 @@ class Claims:
             probe = self._heads(1)
             if not probe:
                 break
+            asked_at = self._loop.time()
             try:
                 claims = await self._guard.claim(probe)
             except Exception:  # noqa: BLE001 - still down
@@ -225,7 +240,7 @@ class Claims:
                 continue
             finally:
                 self._claiming = []
-            self._sort(probe[0], claims[0])
+            self._sort(probe[0], claims[0], asked_at)
             if home.workers is not None:
                 home.workers.wake(1)
             break
@@ -251,6 +266,7 @@ class Claims:
                 if delivery._state == DROPPED:
                     continue
                 if current:
+                    delivery._claim.done = True
                     self._home.verdicts.acked(delivery)
                 else:
                     refused.append(delivery)
@@ -291,12 +307,19 @@ class Claims:
         """Renew claims and return those that are no longer ours; a store that is down takes nothing away."""
         if not deliveries:
             return []
+        claims, asked_at = [delivery._claim for delivery in deliveries], self._loop.time()
         try:
-            results = await self._guard.renew([delivery._claim for delivery in deliveries])
+            results = await self._guard.renew(claims)
         except Exception as error:  # noqa: BLE001 - the next beat tries again
             log.warning("%r: claims could not be renewed: %s", self._home.destination, error)
             return []
-        return [d for d, current in zip(deliveries, results, strict=True) if not current and d.fencing_token]
+        refused = []
+        for delivery, claim, current in zip(deliveries, claims, results, strict=True):
+            if current:
+                claim.until = asked_at + self._guard.lock
+            elif delivery.fencing_token == claim.token:  # not given back meanwhile
+                refused.append(delivery)
+        return refused
 
     async def _give_back(self, claims: list[Claim]) -> None:
         try:

@@ -30,6 +30,7 @@ class Claim(Struct, gc=False):
         error: with `reject`.
         row: what the guard knows it by when the claim comes back to it; with `run`.
         until: when the claim ends unless it is renewed, in the loop's time; kept by the loop.
+        done: it was completed: there is nothing to renew; kept by the loop.
     """
 
     action: Literal["run", "skip", "wait", "reject"]
@@ -39,6 +40,7 @@ class Claim(Struct, gc=False):
     error: Error | None = None
     row: Any = None
     until: float = 0.0
+    done: bool = False
 
 
 class Guard(Protocol):
@@ -83,7 +85,8 @@ class Guarded(Protocol):
         """Open the store and return the policy.
 
         Args:
-            destination, group: what the loop consumes, and for whom.
+            destination: what the loop consumes.
+            group: for whom.
             lease: the backend's, in seconds; the lock is made slightly shorter.
             retention: for how long the backend keeps a message, as far as it is known.
         """

@@ -61,13 +61,15 @@ class Link:
 
     async def run(self) -> None:
         """Take in until stopped; raises what makes the receiver useless."""
-        home, lease = self._home, self._home.capabilities.lease
-        if lease is not None and lease.extendable and isinstance(self.receiver, Extends):
+        home, lease, claims = self._home, self._home.capabilities.lease, self._home.claims
+        extends = lease is not None and lease.extendable and isinstance(self.receiver, Extends)
+        if extends or claims is not None:
             keeper = LeaseKeeper(
-                self.receiver,
-                lease,
+                self.receiver if extends and isinstance(self.receiver, Extends) else None,
+                lease.seconds if lease is not None else 0.0,
                 alive=lambda: [d for d in home.live if d._link is self],
-                renew=home.claims.renew if home.claims is not None else None,
+                lock=claims.lock if claims is not None else 0.0,
+                renew=claims.renew if claims is not None else None,
                 lost=home.lost,
                 translate=home.services.translate,
             )

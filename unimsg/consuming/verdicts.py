@@ -163,6 +163,13 @@ class Verdicts:
         await self._release_claim(delivery, "returned" if doomed else "failed")
         self._wait_for_ever(delivery, min(self._policy.longest, REWRITE) if doomed else self._policy.longest)
 
+    @staticmethod
+    def condemn(delivery: AnyDelivery, reason: str) -> None:
+        """It must not run any more: whoever takes it buries it."""
+        if delivery._trouble is None:
+            delivery._trouble = Trouble(time.time())
+        delivery._trouble.doomed = reason
+
     async def _written(self, delivery: AnyDelivery, reason: str) -> bool:
         """Publish the dead letter; False: it stays, and health says why."""
         home = self._home

@@ -35,7 +35,7 @@ WEEK = 7 * 86400.0
 def idempotent(
     store: Store,
     *,
-    key: Callable[..., str | None] | None = None,
+    key: Callable[..., str | int | None] | None = None,
     scope: str | None = None,
     ttl: Duration = WEEK,
     lock: Duration | None = None,
@@ -52,8 +52,8 @@ def idempotent(
 
     Args:
         store: where it is noted, made by `unimsg.store(url)`; opened and closed by those who use it.
-        key: the identity of the effect, as text, of what the function is called with; the id of the message unless
-            given. Never the broker's id.
+        key: the identity of the effect, text or a whole number, of what the function is called with; the id of the
+            message unless given. Never the broker's id.
         scope: whose keys these are, in place of destination and handler name; the group is always part of it.
         ttl: for how long a key is remembered, 7 days unless given; at least as long as the broker keeps a message.
         lock: how long a claim lasts before it is renewed; slightly shorter than the broker's lease unless given, 30 s

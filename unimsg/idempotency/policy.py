@@ -34,7 +34,7 @@ class Policy:
     """What `idempotent` takes; see there for each."""
 
     store: Store
-    key: Callable[..., str | None] | None
+    key: Callable[..., str | int | None] | None
     scope: str | None
     ttl: float
     lock: float | None
@@ -82,13 +82,19 @@ class Policy:
                 raise MissingKeyError(
                     "a plain call has no message id to take for a key: give @idempotent(key=)"
                 )
-            key = delivery.id
+            key: object = delivery.id
         else:
             key = self._asked("key", self.key, args, kwargs)
-        if not key:
-            if self.on_missing_key == "run" and (key is None or key == ""):
+        if key is None or key == "":
+            if self.on_missing_key == "run":
                 return None
-            raise MissingKeyError(_missing(key, from_id=self.key is None))
+            raise MissingKeyError(
+                "the message has no id to take for a key: give @idempotent(key=), or on_missing_key='run'"
+                if self.key is None
+                else f"key= returned {key!r}: there is no key, so running it could not be made safe"
+            )
+        if isinstance(key, int) and not isinstance(key, bool):
+            key = str(key)
         if not isinstance(key, str):
             raise MissingKeyError(f"key= returned {type(key).__name__}, not text: return str(...) of it")
         fingerprint = None
@@ -145,14 +151,6 @@ def _digest(payload: bytes | str | None) -> bytes | None:
     if not isinstance(payload, (bytes, bytearray, memoryview)):
         raise MissingKeyError(f"fingerprint= returned {type(payload).__name__}: return bytes or text")
     return blake2b(payload, digest_size=DIGEST).digest()
-
-
-def _missing(key: object, *, from_id: bool) -> str:
-    if from_id:
-        return "the message has no id to take for a key: give @idempotent(key=), or on_missing_key='run'"
-    if key is None or key == "":
-        return f"key= returned {key!r}: there is no key, so running it could not be made safe"
-    return f"key= returned {type(key).__name__}, not text: return str(...) of it"
 
 
 def _within(name: str, value: Duration, allowed: tuple[float, float]) -> float:

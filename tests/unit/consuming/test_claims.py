@@ -6,10 +6,15 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from tests.unit.consuming.harness import FAST, World, balance, leased, until
+import pytest
+
+from tests.unit.consuming.harness import FAST, LOG, World, balance, leased, until
+from unimsg.capabilities import Capabilities
 from unimsg.consuming.delivery import Delivery
 from unimsg.consuming.guard import Claim
 from unimsg.errors import KeyReuseError, StoreUnavailableError
+from unimsg.spi import Assignment
+from unimsg.testing.clock import ManualClock
 
 
 class FakeGuard:
@@ -24,6 +29,7 @@ class FakeGuard:
         self.down = False
         self.refuse: set[str] = set()
         self.closed = False
+        self.begun = 0
 
     def _called(self, name: str, batch: Sequence[Any]) -> None:
         self.calls.append((name, len(batch)))
@@ -45,7 +51,7 @@ class FakeGuard:
             return Claim("reject", error=KeyReuseError("another payload"))
         self.tokens += 1
         self.rows[key] = "running"
-        return Claim("run", token=self.tokens, row=key)
+        return Claim("run", token=self.tokens, attempts=self.begun, row=key)
 
     async def renew(self, claims: Sequence[Claim], /) -> Sequence[bool]:
         self._called("renew", claims)
@@ -262,4 +268,129 @@ async def test_a_failure_releases_the_claim_and_runs_again() -> None:
     await world.subscriber.run_until_idle(Guarded(handle, guard))
     assert tokens == [1, 2, 3], "each claim has a higher token"
     assert guard.rows == {"id-0": "dead"}
+    balance(world)
+
+
+async def test_without_a_lease_claims_are_renewed_all_the_same() -> None:
+    """Promises 8 and 24, on a log: nothing is extended there, and another worker must not get the claim meanwhile."""
+    async with ManualClock() as clock:
+        world, guard = World(limits=LOG, capabilities=Capabilities(ordering="key", groups=True)), FakeGuard()
+        world.receiver.feed(b"1", assignment=Assignment("p0"))
+        ended = asyncio.Event()
+
+        async def handle(delivery: Delivery[Any]) -> None:
+            await ended.wait()
+
+        task = world.start(Guarded(handle, guard))
+        await clock.advance(guard.lock * 3.5)
+        renewals = [count for name, count in guard.calls if name == "renew"]
+        assert 6 <= len(renewals) <= 8, "in the second half of each lock"
+        ended.set()
+        await clock.advance(1)
+        assert guard.rows == {"id-0": "completed"}
+        await clock.advance(guard.lock)
+        assert len([name for name, _ in guard.calls if name == "renew"]) == len(renewals), "it is done"
+        await world.stop(task)
+    balance(world)
+
+
+async def test_a_claim_lost_without_a_lease_cancels_its_handler() -> None:
+    """Promises 8 and 23, on a log: the token is another's, so nothing is acked."""
+    async with ManualClock() as clock:
+        world, guard = World(limits=LOG), FakeGuard()
+        world.receiver.feed(b"1", assignment=Assignment("p0"))
+        lost: list[bool] = []
+
+        async def handle(delivery: Delivery[Any]) -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                lost.append(delivery.lease_lost)
+
+        task = world.start(Guarded(handle, guard))
+        await clock.settle()
+        guard.refuse = {"id-0"}
+        await clock.advance(guard.lock)
+        assert lost == [True]
+        await world.stop(task)
+    assert not world.receiver.settled
+    assert world.counters["lost"] == 1
+    balance(world)
+
+
+async def test_a_lock_shorter_than_the_lease_has_a_beat_of_its_own() -> None:
+    """Promise 24: half of the lease would be too late for it."""
+    async with ManualClock() as clock:
+        world, guard = World(capabilities=leased(1000.0)), FakeGuard()
+        world.receiver.feed(b"1", lease_until=clock.time() + 1000.0)
+
+        async def handle(delivery: Delivery[Any]) -> None:
+            await asyncio.Event().wait()
+
+        task = world.start(Guarded(handle, guard))
+        await clock.advance(guard.lock)
+        assert ("renew", 1) in guard.calls
+        assert not world.receiver.extended
+        await world.stop(task, 0.0)
+    balance(world)
+
+
+async def test_a_body_that_cannot_be_decoded_is_never_claimed() -> None:
+    """Promise 13, case 39: no row for what nobody can read, and its neighbours run."""
+    world, guard = World(order="none", dead_letter="dead"), FakeGuard()
+    world.receiver.feed(b"1", b"{", b"3")
+    bodies: list[int] = []
+
+    async def handle(delivery: Delivery[Any]) -> None:
+        bodies.append(delivery.body)
+
+    await world.subscriber.run_until_idle(Guarded(handle, guard))
+    assert sorted(bodies) == [1, 3]
+    assert set(guard.rows) == {"id-0", "id-2"}
+    assert [letter.body for _, letter in world.letters] == [b"{"]
+    balance(world)
+
+
+async def test_a_message_that_kills_its_workers_ends_as_a_dead_letter() -> None:
+    """Promise 10: executions that never ended count in the row, against `max_deliveries`."""
+    world, guard = World(retry=FAST, dead_letter="dead"), FakeGuard()
+    guard.begun = 9  # 3 times the attempts
+    world.receiver.feed(b"1")
+
+    async def handle(delivery: Delivery[Any]) -> None:
+        pytest.fail("it must not run")
+
+    await world.subscriber.run_until_idle(Guarded(handle, guard))
+    assert guard.rows == {"id-0": "dead"}
+    assert len(world.letters) == 1
+    balance(world)
+
+
+async def test_a_lost_completion_is_not_a_lost_lease() -> None:
+    """Promise 24: what is being completed is not taken away by a beat that meets it."""
+    async with ManualClock() as clock:
+        world, guard = World(concurrency=1), FakeGuard()
+        world.receiver.feed(b"1", lease_until=clock.time() + 1000.0)
+        let = asyncio.Event()
+        complete = guard.complete
+
+        async def slow(claims: Sequence[Claim], /) -> Sequence[bool]:
+            results = await complete(claims)
+            guard.refuse = {"id-0"}  # a renewal that comes now finds a row that is done
+            await let.wait()
+            return results
+
+        guard.complete = slow  # type: ignore[method-assign]  # a store that answers late
+
+        async def handle(delivery: Delivery[Any]) -> None:
+            pass
+
+        task = world.start(Guarded(handle, guard))
+        await clock.advance(guard.lock)
+        assert ("renew", 1) in guard.calls
+        let.set()
+        await clock.advance(1)
+        assert world.receiver.verbs() == [("ack", 0)]
+        await world.stop(task)
+    assert world.counters["lost"] == 0
     balance(world)
