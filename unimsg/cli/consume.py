@@ -15,7 +15,7 @@ from contextlib import aclosing
 from typing import Any
 from uuid import uuid4
 
-import unimsg
+from unimsg.client import connect
 from unimsg.codecs import BYTES
 from unimsg.consuming.delivery import Delivery
 from unimsg.consuming.settings import Given
@@ -83,7 +83,7 @@ async def consume(
     """Write what a group has before it; each message is acked after its line was written."""
     output = Output()
     settings: Given = {"group": group, "prefetch": min(1000, most or 1000)}
-    async with unimsg.connect(url) as client:
+    async with connect(url) as client:
         subscriber = client.subscriber(destination, codec=BYTES, **settings)
         deliveries: Any = subscriber.until_idle() if until_idle else aiter(subscriber)
         async with aclosing(deliveries):
@@ -99,7 +99,7 @@ async def consume(
 async def tail(url: str, destination: str, *, form: Form, most: int | None) -> None:
     """Write what comes from now on, with a group of our own that is dropped afterwards; other groups miss nothing."""
     output = Output()
-    async with unimsg.connect(url) as client:
+    async with connect(url) as client:
         if not client.capabilities.groups:
             raise CapabilityError(
                 "tail needs groups: here each message goes to one consumer, and looking would take it away",

@@ -95,6 +95,7 @@ def _escaped(line: Mapping[str, Any]) -> bytes:
 def _is_json(body: bytes) -> bool:
     """Whether a body can stand in a line as it is."""
     try:
+        body.decode()  # a raw value is not looked into
         _any_json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return False

@@ -11,10 +11,10 @@ from typing import Any
 import msgspec
 import typer
 
-import unimsg
 from unimsg import registry
 from unimsg.capabilities import FIELDS, Capabilities, Lease
 from unimsg.cli.terminal import OK, SOME_FAILED, say, show_json, show_table
+from unimsg.client import connect
 from unimsg.operations.provision import Mode
 from unimsg.operations.redrive import Letter, Redriven
 from unimsg.spi import Drift, Topology
@@ -34,7 +34,7 @@ def all_capabilities(*, as_json: bool) -> None:
 
 async def capabilities_of(url: str, *, ask: bool, as_json: bool) -> None:
     """Show what one URL can do, and what took the rest; `ask` opens it, since the service may take more."""
-    client = unimsg.connect(url)
+    client = connect(url)
     if ask:
         async with client:
             found = client.capabilities
@@ -75,7 +75,7 @@ def shown(value: object) -> str:
 
 async def provision(url: str, topology: Topology, mode: Mode, *, as_json: bool) -> None:
     """Make what is missing, and show what was found; ends with 1 when something is missing or differs."""
-    async with unimsg.connect(url) as client:
+    async with connect(url) as client:
         found = await client.provision(topology, mode=mode)
     if as_json:
         show_json([msgspec.to_builtins(drift) for drift in found])
@@ -125,7 +125,7 @@ async def redrive(  # noqa: PLR0913 - what the command takes
     as_json: bool,
 ) -> None:
     """Give dead letters back, and show what became of them; ends with 1 when some could not be published."""
-    async with unimsg.connect(url) as client:
+    async with connect(url) as client:
         report = await client.redrive(
             dead_letter,
             destination,

@@ -10,9 +10,8 @@ import importlib
 import sys
 from contextlib import suppress
 
-import unimsg
 from unimsg.cli.terminal import say
-from unimsg.client import Client
+from unimsg.client import Client, connect
 from unimsg.errors import ConfigError
 from unimsg.router import Router
 
@@ -50,7 +49,7 @@ def load(spec: str) -> Router:
 
 async def serve(router: Router, url: str, *, port: int | None, host: str) -> None:
     """Run until a signal; what was accepted is finished, the rest goes back."""
-    async with unimsg.connect(url) as client:
+    async with connect(url) as client:
         if port is None:
             await router.run(client)
             return

@@ -60,6 +60,9 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
         except BrokenPipeError:
             quiet_stdout()
             raise typer.Exit(PIPE_CLOSED) from None
+        except OSError as error:  # a full disk behind stdout
+            say(error.strerror or type(error).__name__)
+            raise typer.Exit(SOME_FAILED) from None
 
     return wrapped
 
