@@ -263,7 +263,7 @@ class Faults(Section):
 
     async def test_a_cancelled_long_poll_strands_nothing(self, world: World) -> None:
         """I: what comes while a consumer stops goes to the next one at once; promise 17."""
-        client = world.connect(lease=world.lease)
+        client = world.connect()
         faults, destination = inject(client), await world.destination()
         await client.__aenter__()
         bodies = [f"m{number}" for number in range(30)]

@@ -1,4 +1,4 @@
-"""L: observability. Traces pass through, each outcome is counted once, each error has a class, an idle consumer is quiet.
+"""L: observability. Traces pass through, outcomes are counted once, errors have classes, an idle consumer is quiet.
 
 The names of the counters are a contract: dashboards are built on them.
 """
