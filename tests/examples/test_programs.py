@@ -182,6 +182,27 @@ def status(port: str, path: str) -> int:
             return error.code
 
 
+def test_09_shell_pipe(tmp_path: Path) -> None:
+    """Promise 20: lines in, lines out; the shell sees messages as text, and its exit codes hold."""
+    program = next(EXAMPLES.glob("09_*.sh"))
+    done = subprocess.run(
+        ["sh", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        timeout=60,
+        env={
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "UNIMSG_URL": f"sqlite:///{tmp_path}/messages.db",
+        },
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == ['{"id":2,"amount":250}', '{"id":3,"amount":900}']
+
+
 def test_10_stop_and_health(url: str) -> None:
     """Probes answer while it runs, and SIGTERM ends it in order with exit code 0 (promise 17)."""
     process = subprocess.Popen(
