@@ -97,11 +97,11 @@ class Faults:
         sent: the batches that were given to `send_batch`.
         settled: the batches that were given to `settle_batch`.
         extended: the tokens of each `extend_batch`.
-        narrow: fields of `SendLimits` that are kept lower than the backend's own, so that few messages fill a batch.
+        limits: fields of `SendLimits` in place of the backend's own: lower ones, so that few messages fill a batch.
     """
 
     def __init__(self) -> None:
-        self.narrow: dict[str, float] = {}
+        self.limits: dict[str, float] = {}
         self.calls: Counter[str] = Counter()
         self.sent: list[Sequence[WireMessage]] = []
         self.settled: list[Sequence[Settlement]] = []
@@ -278,8 +278,7 @@ class _Sender:
     def __init__(self, inner: Sender, faults: Faults) -> None:
         self._inner = inner
         self._faults = faults
-        narrow = {name: min(most, getattr(inner.limits, name)) for name, most in faults.narrow.items()}
-        self.limits = replace(inner.limits, **narrow)
+        self.limits = replace(inner.limits, **faults.limits)
 
     async def send_batch(
         self, messages: Sequence[WireMessage], deadline: float, /

@@ -24,7 +24,7 @@ from unimsg.capabilities import Capabilities
 from unimsg.client import Client
 from unimsg.consuming.delivery import Delivery
 from unimsg.options import Options, parse, render
-from unimsg.spi import Provisions, Topology
+from unimsg.spi import Provisions, SendLimits, Topology
 
 PATIENCE = 30.0
 """Seconds after which a test has hung; nothing is proved by how long something took."""
@@ -119,6 +119,11 @@ class World:
     def capabilities(self) -> Capabilities:
         """What is declared for the URL."""
         return registry.plugin(self.options.scheme).declare(self.options)
+
+    @property
+    def is_log(self) -> bool:
+        """Whether a member is given a share of a log: when that moves, what was in hand may be read again."""
+        return self.capabilities.lease is None and self.capabilities.replay != "none"
 
     # ------------------------------------------------------------ clients
 
@@ -292,6 +297,13 @@ async def gather(
     async with consuming(client, destination, gathered, group=group, **settings):
         await gathered.enough()
     return gathered
+
+
+async def limits_of(client: Client, destination: str) -> SendLimits:
+    """Return what a sender of this client keeps to."""
+    sender = await client.backend.open_sender(destination)
+    await sender.aclose()
+    return sender.limits
 
 
 async def remaining(client: Client, destination: str, *, group: str | None, **settings: Any) -> Gathered:
