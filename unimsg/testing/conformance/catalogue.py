@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from unimsg.testing.conformance.a_lifecycle import Lifecycle
 from unimsg.testing.conformance.b_data import Data
+from unimsg.testing.conformance.c_failures import PublishFailures
+from unimsg.testing.conformance.c_publish import Publish
+from unimsg.testing.conformance.d_delivery import Deliver
+from unimsg.testing.conformance.d_positions import Positions
 from unimsg.testing.conformance.e_leases import Leases
 from unimsg.testing.conformance.e_settlement import Settlements
 from unimsg.testing.conformance.f_ordering import Ordering
@@ -16,5 +20,19 @@ from unimsg.testing.conformance.k_cancellation import Cancellation
 from unimsg.testing.conformance.l_observability import Observability
 
 
-class Catalogue(Lifecycle, Data, Settlements, Leases, Ordering, Faults, Stop, Cancellation, Observability):
+class Catalogue(
+    Lifecycle,
+    Data,
+    Publish,
+    PublishFailures,
+    Deliver,
+    Positions,
+    Settlements,
+    Leases,
+    Ordering,
+    Faults,
+    Stop,
+    Cancellation,
+    Observability,
+):
     """Everything that a backend has to show; the letters are those of the design."""
