@@ -188,7 +188,7 @@ async def test_where_only_closing_gives_back_intake_is_not_ended_before() -> Non
     await task
     assert world.receiver.stopped == 0
     assert world.receiver.closed == [False]
-    assert world.counters["released"] == 2
+    assert world.counters["released"] == world.counters["received"] - 1 > 0
     balance(world)
 
 
