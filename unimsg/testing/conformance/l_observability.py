@@ -81,12 +81,11 @@ class Observability(Section):
         for number in range(12):
             await client.publish(destination, number, key=f"k{number}")
         runs: dict[int, int] = {}
-        reports: list[LoopHealth] = []
+        sums: list[tuple[int, int]] = []
 
         async def handle(delivery: Delivery[Any]) -> None:
             runs[delivery.body] = run = runs.get(delivery.body, 0) + 1
-            reports.append(subscriber.health())
-            balanced(reports[-1])
+            sums.append(_sums(subscriber.health()))
             kind = delivery.body % 4
             if kind == 1 and run == 1:
                 raise unimsg.Fail("says the test", delay=world.tick)
@@ -98,6 +97,7 @@ class Observability(Section):
         subscriber = client.subscriber(destination, group=world.group, dead_letter=dead)
         health = await subscriber.run_until_idle(handle)
 
+        assert [received for received, _ in sums] == [accounted for _, accounted in sums]
         balanced(health)
         assert health.in_flight == 0
         expected = {"acked": 9, "failed": 3, "deferred": 3, "dead_lettered": 3, "released": 0, "lost": 0}
@@ -237,8 +237,14 @@ class _Records(logging.Handler):
 
 def balanced(health: LoopHealth) -> None:
     """Everything received has exactly one outcome or is in hand."""
+    received, accounted = _sums(health)
+    assert received == accounted, health.counters
+
+
+def _sums(health: LoopHealth) -> tuple[int, int]:
+    """What was received, and what has an outcome or is in hand."""
     counters = health.counters
-    assert counters["received"] == sum(counters[name] for name in OUTCOMES) + health.in_flight, counters
+    return counters["received"], sum(counters[name] for name in OUTCOMES) + health.in_flight
 
 
 async def _nothing(_delivery: Delivery[Any]) -> None:

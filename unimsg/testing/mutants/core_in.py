@@ -188,7 +188,7 @@ def loss_is_the_end(patch: Patch) -> None:
     patch.around(Supervisor, "_serve", serve)
 
 
-@mutant(18, killed_by="test_prefetch_one_means_no_second_message")
+@mutant(18, killed_by="test_prefetch_one_means_no_second_message", scheme="loglike")
 def prefetch_without_bound(patch: Patch) -> None:
     """A consumer takes what there is, whether it has room or not."""
     patch.around(ConsumingLoop, "room", lambda _real, _self, _asked: 1000)
@@ -214,7 +214,7 @@ def shared_context(patch: Patch) -> None:
     patch.put(workers, "call", call)
 
 
-@mutant(9, killed_by="test_a_delivery_that_is_put_off_keeps_its_attempt")
+@mutant(9, killed_by="test_the_attempt_is_right_on_every_redelivery")
 def defer_counts(patch: Patch) -> None:
     """Putting off counts as an attempt."""
 
