@@ -324,6 +324,22 @@ def code(text: str) -> str:
     return f"`` {text} ``" if "`" in text else f"`{text}`"
 
 
+def command_line() -> str:
+    """What `--help` says, of all commands."""
+    app = importlib.import_module("unimsg.cli.app").app
+    names = re.findall(r"^  (\w+)  ", help_of(app).partition("Commands:\n")[2], re.MULTILINE)
+    parts = [NOTE, f"# Command line\n\n```text\n{help_of(app)}```\n"]
+    parts += [f"## `unimsg {name}`\n\n```text\n{help_of(app, name)}```\n" for name in names]
+    return "\n".join(parts)
+
+
+def help_of(app: Any, *command: str) -> str:
+    """The help of a command, as it is shown in a terminal of the usual width."""
+    runner = importlib.import_module("typer.testing").CliRunner()
+    result = runner.invoke(app, [*command, "--help"], prog_name="unimsg", env={"COLUMNS": "80"})
+    return "".join(f"{line.rstrip()}\n" for line in result.output.strip().splitlines())
+
+
 def pages() -> Mapping[str, str]:
     """Every generated page by its file name."""
     built = {
@@ -331,6 +347,7 @@ def pages() -> Mapping[str, str]:
         "errors.md": error_tree(),
         "options.md": options(),
         "capabilities.md": capabilities(),
+        "cli.md": command_line(),
         "refusals.md": refusals(),
     }
     return {

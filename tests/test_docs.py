@@ -25,7 +25,7 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-GENERATED = ("api.md", "errors.md", "options.md", "capabilities.md", "refusals.md")
+GENERATED = ("api.md", "errors.md", "options.md", "capabilities.md", "cli.md", "refusals.md")
 PAGES = sorted(
     path.relative_to(ROOT).as_posix()
     for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")]
