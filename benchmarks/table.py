@@ -74,14 +74,15 @@ class Bar:
     Attributes:
         path: which one.
         against: the other contender; empty: none, the bar is a figure of its own.
-        most: `times`: ours is at most so many times the other; `above`: at most so much more than the other, or in all.
+        most: `times`: ours is at most so many times the other; `above`: at most so much more than the other, or in all;
+            `faster`: ours is at least so many times as many messages a second.
         contender: which of ours.
     """
 
     path: str
     against: str
     most: float
-    kind: Literal["times", "above"] = "times"
+    kind: Literal["times", "above", "faster"] = "times"
     contender: str = "unimsg"
 
 
@@ -122,6 +123,11 @@ def judged(bar: Bar, rows: list[Measured]) -> tuple[bool, str]:
     ours, theirs = _find(rows, bar.path, bar.contender), _find(rows, bar.path, bar.against)
     if ours is None or (bar.against and theirs is None):
         return True, f"?    {bar.path}: {bar.against or bar.contender} was not run"
+    if bar.kind == "faster" and isinstance(ours, Row) and isinstance(theirs, Row):
+        times = ours.rate / theirs.rate
+        held = times >= bar.most
+        said = f"{bar.contender} {times:.2f} times the rate of {bar.against}"
+        return held, f"{'ok  ' if held else 'OVER'} {bar.path}: {said}, bar {bar.most:g}"
     if bar.kind == "times" and theirs is not None:
         reached, said = ours.cost / theirs.cost, f"{ours.cost / theirs.cost:.2f} of {bar.against}"
     else:

@@ -70,9 +70,9 @@ def test_what_is_encoded_comes_back(
     message = Message(
         body=body, key=key, headers=headers, id=id_, content_type=content_type, timestamp=12.345
     )
-    record = wire.encode(message, None if key is None else wire.placing(3)(key)[1])
+    raw = None if key is None else wire.placing(3)(key)[1]
 
-    back = wire.decode(record.key, record.value, record.headers, record.timestamp or 0)
+    back = wire.decode(raw, message.body, wire.encode(message), wire.milliseconds(message.timestamp) or 0)
 
     assert back == message
 
@@ -86,7 +86,7 @@ def test_a_foreign_record_keeps_what_text_cannot_hold() -> None:
     assert isinstance(message.headers, RawHeaders)
     assert (message.id, message.key, message.body, message.timestamp) == (None, "\udcfe", None, None)
     assert message.headers == {"trace": "b", "none": "", "content-type": "text/plain"}
-    assert wire.encode(message, b"").headers == pairs
+    assert wire.encode(message) == pairs
     assert wire.placing(1)("\udcfe")[1] == b"\xfe"
 
 
@@ -103,11 +103,16 @@ def test_a_record_is_never_larger_than_it_is_measured(
     message = Message(
         body=body, key=key, headers=headers, id=id_, content_type="application/json", timestamp=1e9
     )
-    record = wire.encode(message, None if key is None else key.encode())
     builder = DefaultRecordBatchBuilder(
         2, 0, is_transactional=0, producer_id=-1, producer_epoch=-1, base_sequence=0, batch_size=1 << 20
     )
-    builder.append(0, timestamp=record.timestamp, key=record.key, value=record.value, headers=record.headers)
+    builder.append(
+        0,
+        timestamp=wire.milliseconds(message.timestamp),
+        key=None if key is None else key.encode(),
+        value=body,
+        headers=wire.encode(message),
+    )
 
     assert builder.size() - wire.BATCH_OVERHEAD <= wire.measure(1 << 20, 1 << 20)(message)
 

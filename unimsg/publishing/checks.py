@@ -50,10 +50,11 @@ def message(message: WireMessage, *, reserved: bool = False) -> WireMessage:
     priority = message.priority
     if priority is not None and not (type(priority) is int and LOWEST <= priority <= HIGHEST):
         raise RejectedError(f"priority must be a whole number from {LOWEST} to {HIGHEST}, not {priority!r}")
-    if message.headers is NO_HEADERS:
+    headers = message.headers
+    if headers is NO_HEADERS or (type(headers) is dict and not headers):
         return message
-    _headers(message.headers, reserved=reserved)
-    return replace(message, headers=copied(message.headers))
+    _headers(headers, reserved=reserved)
+    return replace(message, headers=copied(headers))
 
 
 def capabilities(

@@ -104,11 +104,15 @@ class KafkaSender:
         self, producer: _Producer, partition: int, messages: Sequence[WireMessage]
     ) -> Sequence[Receipt | Error]:
         batch, place = producer.batch(), self._place
-        append = batch.append
+        append, encode, milliseconds = batch.append, wire.encode, wire.milliseconds
         for message in messages:
             key = message.key
-            timestamp, raw, value, headers = wire.encode(message, None if key is None else place(key)[1])
-            append(timestamp=timestamp, key=raw, value=value, headers=headers)
+            append(
+                timestamp=milliseconds(message.timestamp),
+                key=None if key is None else place(key)[1],
+                value=message.body,
+                headers=encode(message),
+            )
         batch.close()
         size = batch.size()
         try:

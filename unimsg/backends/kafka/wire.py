@@ -6,9 +6,8 @@ Law: pure mapping and checks, no I/O, no client library. A record of ours begins
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import NamedTuple
 
 from unimsg.errors import MessageTooLargeError, RejectedError
 from unimsg.headers import RawHeaders
@@ -19,8 +18,8 @@ ID = "unimsg-id"
 CONTENT_TYPE = "content-type"
 BATCH_OVERHEAD = 61
 """Bytes of a batch without records (https://kafka.apache.org/documentation/#recordbatch)."""
-RECORD_OVERHEAD = 48
-"""At most so many bytes of lengths, deltas and the name of our id header in a record."""
+RECORD_OVERHEAD = 80
+"""At most so many bytes of lengths and deltas in a record, and of the names of our own headers."""
 HEADER_OVERHEAD = 10
 """At most so many bytes of lengths in a header."""
 KEYS = 65_536
@@ -29,29 +28,24 @@ KEYS = 65_536
 Header = tuple[str, bytes | None]
 
 
-class Record(NamedTuple):
-    """A message as Kafka has it."""
-
-    timestamp: int | None
-    key: bytes | None
-    value: bytes | None
-    headers: list[Header]
-
-
-def encode(message: WireMessage, key: bytes | None) -> Record:
-    """Return the record of a message, its key encoded already."""
+def encode(message: WireMessage) -> list[Header]:
+    """Return the headers of the record of a message; the rest of it is as it is."""
     headers: list[Header] = []
     if message.id is not None:
         headers.append((ID, _bytes(message.id)))
         if message.content_type is not None:
             headers.append((CONTENT_TYPE, _bytes(message.content_type)))
-    if message.headers is not NO_HEADERS:
+    if message.headers:
         if isinstance(message.headers, RawHeaders):
             headers += message.headers.pairs
         else:
             headers += [(name, _bytes(value)) for name, value in message.headers.items()]
-    timestamp = message.timestamp
-    return Record(None if timestamp is None else int(timestamp * 1000), key, message.body, headers)
+    return headers
+
+
+def milliseconds(timestamp: float | None) -> int | None:
+    """Return a time as Kafka has it; None: now."""
+    return None if timestamp is None else int(timestamp * 1000)
 
 
 def decode(key: bytes | None, value: bytes | None, headers: Sequence[Header], timestamp: int) -> WireMessage:
@@ -88,7 +82,11 @@ def _text(raw: bytes) -> str:
 
 
 def _bytes(text: str) -> bytes:
-    """Return text as bytes; a lone surrogate that came from nowhere else is kept in its own form."""
+    """Return text as bytes: what came from bytes that are no UTF-8 as those, any other lone surrogate as it is."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        pass
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -107,18 +105,27 @@ def measure(limit: int, max_body: int) -> Callable[[WireMessage], int]:
     """
 
     def size_of(message: WireMessage) -> int:
-        body = len(message.body) if message.body is not None else 0
-        key = len(message.key) if message.key is not None else 0
-        size, overhead = body + key, RECORD_OVERHEAD
-        if message.headers is not NO_HEADERS:
-            size, overhead = size + _headers_size(message), overhead + HEADER_OVERHEAD * len(message.headers)
-        if key and not message.key.isascii():  # type: ignore[union-attr]  # it has a length
-            size += len(_bytes(message.key or "")) - key
-        if size > limit or body > max_body:
+        body, key = message.body, message.key
+        length = 0 if body is None else len(body)
+        size, overhead = length, RECORD_OVERHEAD
+        if key is not None:
+            size += len(key) if key.isascii() else len(_bytes(key))
+        if message.headers:
+            size += _headers_size(message)
+            overhead += HEADER_OVERHEAD * _count(message.headers)
+        if size > limit or length > max_body:
             _refuse(size, min(limit, max_body))
-        return size + overhead + len(message.id or "") + len(message.content_type or "") + 2 * HEADER_OVERHEAD
+        if message.id is not None:
+            overhead += 4 * len(message.id)
+        if message.content_type is not None:
+            overhead += 4 * len(message.content_type)
+        return size + overhead
 
     return size_of
+
+
+def _count(headers: Mapping[str, str]) -> int:
+    return len(headers.pairs) if isinstance(headers, RawHeaders) else len(headers)
 
 
 def _headers_size(message: WireMessage) -> int:
