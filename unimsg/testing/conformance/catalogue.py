@@ -14,6 +14,7 @@ from unimsg.testing.conformance.d_positions import Positions
 from unimsg.testing.conformance.e_leases import Leases
 from unimsg.testing.conformance.e_settlement import Settlements
 from unimsg.testing.conformance.f_ordering import Ordering
+from unimsg.testing.conformance.g_dedup import Dedup
 from unimsg.testing.conformance.i_faults import Faults
 from unimsg.testing.conformance.j_stop import Stop
 from unimsg.testing.conformance.k_cancellation import Cancellation
@@ -30,6 +31,7 @@ class Catalogue(
     Settlements,
     Leases,
     Ordering,
+    Dedup,
     Faults,
     Stop,
     Cancellation,

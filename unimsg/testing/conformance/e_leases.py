@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import unimsg
 from unimsg.client import Client
 from unimsg.consuming.delivery import Delivery
 from unimsg.errors import Error, LeaseLostError, UnavailableError
@@ -121,6 +122,25 @@ class Leases(Section):
 
         assert gone
         assert not [token for tokens in faults.extended[before:] for token in tokens if token in gone]
+
+    @requires(lease=True)
+    async def test_a_lease_is_not_extended_when_its_message_is_a_duplicate(self, world: World) -> None:
+        """E: what an idempotent handler has done already is acked, not kept; promises 8, 25."""
+        seconds, destination = short_lease(world), await world.destination()
+        client = world.connect(lease=seconds)
+        faults, effects = inject(client), list[Any]()
+
+        @unimsg.idempotent(unimsg.store("memory://"), key=lambda delivery: delivery.body)
+        async def handle(delivery: Delivery[Any]) -> None:
+            effects.append(delivery.body)
+
+        async with consuming(client, destination, handle, group=world.group) as subscriber:
+            for count in (1, 2, 3):
+                await client.publish(destination, "once")
+                await eventually(lambda: subscriber.health().counters["acked"] == count, "it is acked")  # noqa: B023 - awaited at once
+
+        assert await extended_only(client, faults, destination, world.group) == 1
+        assert effects == ["once"]
 
     # ------------------------------------------------------------ prefetch
 
