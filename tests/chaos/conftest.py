@@ -25,9 +25,11 @@ def play(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Play:
     When the verdict does not hold, the folder is what is to be looked at: it has the ledgers and every process's log.
     """
 
-    async def played(url: str, **given: Any) -> Verdict:
+    async def played(
+        url: str, *, disturb: Callable[[drill.Progress], Awaitable[None]] | None = None, **given: Any
+    ) -> Verdict:
         plan = Plan(url=url, folder=str(tmp_path), **given)
-        verdict = await drill.play(plan)
+        verdict = await drill.play(plan, disturb)
         with capsys.disabled():
             print(f"\n{(tmp_path / 'report.txt').read_text(encoding='utf-8')}", end="")  # noqa: T201 - the numbers
         return verdict

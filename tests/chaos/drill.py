@@ -10,7 +10,7 @@ import asyncio
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import msgspec
 
 import unimsg
 from tests.chaos.judge import Judge, Verdict
-from tests.chaos.ledger import Completed, Dead, Effect, Ended, Line, Tail, read
+from tests.chaos.ledger import Completed, Dead, Effect, Ended, Line, Sent, Tail, read
 from tests.chaos.plan import Plan
 from tests.chaos.stage import Stage
 from unimsg import codecs
@@ -28,39 +28,64 @@ LOOK = 0.25
 
 
 class Progress:
-    """Follows the ledgers: what is confirmed, what had its effect or was completed, and since when nothing happened."""
+    """Follows the ledgers: what is confirmed, what had its effect or was completed, and since when nothing happened.
+
+    A kill may fall between a completion and the line that tells of it: what had its effect is waited for as long as a
+    lease may last (`patience`), what had none for as long as a busy machine may take (`stall`).
+    """
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._events = Tail(plan.events)
         self._sends = [Tail(plan.sends(name)) for name in plan.names("producer")]
         self._confirmed: set[str] = set()
+        self._poisoned: set[str] = set()
+        self._effects: set[str] = set()
         self._completed: set[str] = set()
         self.moved = time.monotonic()
 
-    async def until_done(self) -> None:
-        """Return when every confirmed message is completed, or nothing moves any more."""
-        while not self._done() and time.monotonic() - self.moved < self._plan.patience:  # noqa: ASYNC110 - files: no event
+    async def reach(self, part: float) -> None:
+        """Return when so large a part of all messages had its effect."""
+        while len(self._effects) < part * self._plan.messages:
             await asyncio.sleep(LOOK)
 
-    def _done(self) -> bool:
-        before = len(self._confirmed), len(self._completed)
+    async def until_done(self) -> None:
+        """Return when every confirmed message is completed, or nothing moves any more."""
+        while time.monotonic() - self.moved < self._patience():
+            await asyncio.sleep(LOOK)
+            if self._look():
+                self.moved = time.monotonic()
+
+    def _look(self) -> bool:
+        """Read on; whether anything came."""
+        before = len(self._confirmed), len(self._effects), len(self._completed)
         for tail in self._sends:
-            self._confirmed.update(
-                line.id for line in tail.read() if isinstance(line, Ended) and line.how == "confirmed"
-            )
+            for line in tail.read():
+                if isinstance(line, Ended) and line.how == "confirmed":
+                    self._confirmed.add(line.id)
+                elif isinstance(line, Sent) and line.poison:
+                    self._poisoned.add(line.id)
         for line in self._events.read():
             if isinstance(line, Completed):
                 self._completed.add(line.id)
-            if isinstance(line, Effect):
-                self.moved = time.monotonic()
-        if before != (len(self._confirmed), len(self._completed)):
-            self.moved = time.monotonic()
-        return len(self._confirmed) == self._plan.messages and self._confirmed <= self._completed
+            elif isinstance(line, Effect):
+                self._effects.add(line.id)
+        return before != (len(self._confirmed), len(self._effects), len(self._completed))
+
+    def _patience(self) -> float:
+        left = self._confirmed - self._completed
+        if len(self._confirmed) < self._plan.messages or left - self._effects - self._poisoned:
+            return self._plan.stall
+        return self._plan.patience if left else 0.0
 
 
-async def play(plan: Plan) -> Verdict:
-    """Play a plan and judge it; the report stands in its folder."""
+async def play(plan: Plan, disturb: Callable[[Progress], Awaitable[None]] | None = None) -> Verdict:
+    """Play a plan and judge it; the report stands in its folder.
+
+    Args:
+        plan: what happens.
+        disturb: what else happens, to brokers and networks; it is over before the drill is.
+    """
     stage, progress, begin = Stage(plan), Progress(plan), time.monotonic()
     try:
         for role in ("consumer", "producer"):
@@ -70,10 +95,13 @@ async def play(plan: Plan) -> Verdict:
             asyncio.create_task(stage.harass("consumer", plan.kill_consumers)),
             asyncio.create_task(stage.harass("producer", plan.kill_producers)),
         ]
+        disturbing = asyncio.ensure_future(disturb(progress) if disturb is not None else asyncio.sleep(0))
         try:
             await progress.until_done()
+            async with asyncio.timeout(plan.stall):
+                await disturbing
         finally:
-            await _end(trouble)
+            await _end([*trouble, disturbing])
         seconds = progress.moved - begin
         await stage.ended(plan.names("producer"))
         await stage.stop(plan.names("consumer"))
@@ -85,7 +113,7 @@ async def play(plan: Plan) -> Verdict:
     return verdict
 
 
-async def _end(tasks: list[asyncio.Task[None]]) -> None:
+async def _end(tasks: Sequence[asyncio.Future[None]]) -> None:
     """Cancel them, and raise what went wrong in one of them."""
     for task in tasks:
         task.cancel()

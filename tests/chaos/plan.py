@@ -28,8 +28,11 @@ class Plan(Struct, frozen=True, kw_only=True):
         once: whether a second publish of one id is recognised, by the service (or by the store).
         ordered: whether order by key is asked for.
         kill_consumers, kill_producers: seconds between two kills, about; 0: none.
+        kills: of one role at most; None: as many as fall into the time.
         work: how long a handler waits before its effect.
-        patience: how long nothing may happen before the drill counts as over; more than a lease.
+        patience: how long what had its effect may stay without a completion: it may have been written and not told.
+            More than a lease.
+        stall: how long nothing may happen at all before the drill is over, and lost.
     """
 
     url: str
@@ -51,8 +54,10 @@ class Plan(Struct, frozen=True, kw_only=True):
     max_attempts: int = 3
     kill_consumers: float = 1.0
     kill_producers: float = 0.0
+    kills: int | None = None
     work: float = 0.0
-    patience: float = 15.0
+    patience: float = 6.0
+    stall: float = 90.0
 
     @property
     def events(self) -> Path:

@@ -57,11 +57,13 @@ class Stage:
         """Kill one of a role about every so many seconds, and start it again, until cancelled."""
         random = Random(f"{self.plan.seed}/{role}")
         names = self.plan.names(role)
-        while every:
+        left = self.plan.kills
+        while every and left != 0:
             await asyncio.sleep(every * random.uniform(0.5, 1.5))
             name = random.choice(names)
             if await self.kill(name):
                 await self.start(role, name)
+                left = left and left - 1
 
     async def ended(self, names: Sequence[str]) -> None:
         """Return when these have ended by themselves, whatever life they are in."""

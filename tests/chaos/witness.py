@@ -75,7 +75,7 @@ def watched(store: Any, handler: Any, ledger: Ledger, me: str) -> Any:
     """Return the handler under `@idempotent`, with a guard that tells what the store has noted."""
     from unimsg import idempotent  # noqa: PLC0415 - only a drill with a store needs it
 
-    guarded = idempotent(store)(handler)
+    guarded: Any = idempotent(store)(handler)
     make = guarded.guard
 
     async def guard(**where: Any) -> Any:
