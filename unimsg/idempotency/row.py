@@ -61,7 +61,7 @@ class Row(Struct, gc=False):
 
     def renew(self, token: int, *, lock: float, now: float) -> bool:
         """Prolong the claim; one that ran out is still its holder's while nobody else has taken it."""
-        if token != self.token or self.state != RUNNING:
+        if token != self.token or self.state != RUNNING or self.ends <= now:
             return False
         self.until = now + lock
         self.ends = max(self.ends, self.until)
@@ -69,7 +69,7 @@ class Row(Struct, gc=False):
 
     def complete(self, token: int, outcome: bytes | None, *, ttl: float, now: float) -> bool:
         """Mark it as done."""
-        if token != self.token or self.state not in (RUNNING, COMPLETED):
+        if token != self.token or self.state not in (RUNNING, COMPLETED) or self.ends <= now:
             return False
         if self.state == RUNNING:
             self.state, self.outcome, self.ends = COMPLETED, outcome, now + ttl
@@ -77,7 +77,7 @@ class Row(Struct, gc=False):
 
     def release(self, token: int, end: End, *, ttl: float, now: float) -> bool:
         """Give it back."""
-        if token != self.token or self.state == COMPLETED:
+        if token != self.token or self.state == COMPLETED or self.ends <= now:
             return False
         if self.state == RUNNING:
             self.state = FAILED if end == "dead" else RELEASED

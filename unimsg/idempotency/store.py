@@ -70,7 +70,8 @@ class Store(ABC):
     A subclass does one thing: a batch in one round trip, atomic for each key, answered in order.
 
     - Tokens strictly increase for each key: across release, across the end of a claim, and after the row is gone.
-    - A row lives until its ttl has passed since it was last claimed, completed or released; attempts live with it.
+    - A row lives until its ttl has passed since it was last claimed, completed or released, and as long as a claim is
+      renewed; attempts live with it. Past that it is as if it had never been, removed or not.
     - `renew`, `complete` and `release` answer True only for the current token. Repeating one that was carried out is
       True again and changes nothing, since an answer can be lost.
     - A call that cannot be answered raises `StoreUnavailableError`; `claim` may also put it in the place of single
