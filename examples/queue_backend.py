@@ -69,14 +69,17 @@ class Queue:
         asyncio.get_running_loop().call_later(delay, self.put, entry)
 
 
+QUEUES: dict[str, Queue] = {}
+"""What a broker would keep, whoever is connected."""
+
+
 class QueueBackend:
-    """All queues of one URL."""
+    """One connection to the queues of this process."""
 
     def __init__(self, options: Options) -> None:
         """Connect to nothing yet."""
         self.options = options
         self.capabilities = declare(options)
-        self._queues: dict[str, Queue] = {}
         self._closed = False
 
     async def open(self) -> None:
@@ -86,7 +89,7 @@ class QueueBackend:
         if self._closed:
             raise ClosedError("the backend is closed", backend="queue")
         check_name("destination", destination, names=self.options.names, backend="queue")
-        return self._queues.setdefault(destination, Queue())
+        return QUEUES.setdefault(destination, Queue())
 
     async def open_sender(self, destination: str, /) -> QueueSender:
         """Return the way in; a service with an operator would raise NotFoundError here."""

@@ -25,6 +25,7 @@ def _installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As if a package with the entry point of the how-to were installed."""
     found = {"queue": EntryPoint("queue", "examples.queue_backend", registry.GROUP)}
     monkeypatch.setattr(registry, "_third_parties", lambda: found)
+    monkeypatch.setattr(queue_backend, "QUEUES", {})
     yield
     assert registry.schemes()[-1] == "queue"
 
