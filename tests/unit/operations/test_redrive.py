@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import unimsg
-from unimsg import Client, DeadLetter, Delivery, Message
+from unimsg import Client, DeadLetter, Delivery, Message, Router, idempotent, store
 from unimsg.codecs import BYTES
 from unimsg.errors import CapabilityError, ConnectionLostError, NotFoundError, OptionError, RejectedError
 from unimsg.headers import DEAD_LETTER, REDRIVE, redrive_of
@@ -340,3 +340,28 @@ async def test_a_filter_that_raises_loses_nothing(client: Client) -> None:
         await client.redrive("orders-dead", group="billing", filter=wrong)
 
     assert len(await found(client, "orders-dead", READER)) == 2
+
+
+async def test_an_idempotent_handler_runs_what_it_gave_up_and_not_what_it_did(client: Client) -> None:
+    """Promise 25: a failed key is claimed again by the redrive's higher number, each time; a completed one is acked."""
+    runs: list[bytes] = []
+    well = False
+    router = Router()
+
+    @router.on("orders", group="billing", codec=BYTES, dead_letter="orders-dead")
+    @idempotent(store("memory://"))
+    async def bill(delivery: Delivery[bytes]) -> None:
+        runs.append(delivery.body)
+        if not well:
+            raise DeadLetter("no such account")
+
+    await publish(client, b"1")
+    for _ in range(2):
+        await router.run_until_idle(client)
+        await client.redrive("orders-dead", group="billing")
+    well = True
+    await router.run_until_idle(client)
+    await client._publish_wire("orders", WireMessage(body=b"1", id="id-1", headers={REDRIVE: '{"number":2}'}))
+    await router.run_until_idle(client)
+
+    assert runs == [b"1", b"1", b"1"]
