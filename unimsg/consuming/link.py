@@ -184,12 +184,12 @@ class Link:
         return any(d._received.assignment in mine and d._link is self for d in self._home.live)
 
     def unfinished_below(self, mine: set[Assignment] | None = None) -> set[AnyDelivery]:
-        """Return what is unfinished below the highest finished position: running it saves a replay."""
+        """Return what waits below the highest position that is finished or runs: running it saves a replay."""
         keep: set[AnyDelivery] = set()
         for assignment, watermark in self.settler.watermarks.items():
             if mine is None or assignment in mine:
                 watermark.advance()
-                keep |= {d for d in watermark.below_highest_done() if d._state in (WAITING, HELD)}
+                keep |= {d for d in watermark.below_highest_begun() if d._state in (WAITING, HELD)}
         return keep
 
     def lost(self, assignments: Sequence[Assignment], /) -> None:

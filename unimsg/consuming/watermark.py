@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from unimsg.consuming.delivery import DONE, Delivery
+from unimsg.consuming.delivery import DONE, RUNNING, Delivery
 
 AnyDelivery = Delivery[Any]
 
@@ -55,13 +55,13 @@ class Watermark:
         self.moved = False
         return self.token
 
-    def below_highest_done(self) -> set[AnyDelivery]:
-        """Return what is not done though something after it is: finishing these saves a replay."""
+    def below_highest_begun(self) -> set[AnyDelivery]:
+        """Return what has not begun though something after it is done or runs: finishing these saves a replay."""
         unfinished: set[AnyDelivery] = set()
-        seen_done = False
+        seen = False
         for delivery in reversed(self._open):
-            if delivery._state == DONE:
-                seen_done = True
-            elif seen_done:
+            if delivery._state in (DONE, RUNNING):
+                seen = True
+            elif seen:
                 unfinished.add(delivery)
         return unfinished

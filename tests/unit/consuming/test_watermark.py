@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,12 +40,14 @@ def test_what_was_dropped_is_not_done() -> None:
     assert watermark.take() is None
 
 
-def test_what_is_below_the_highest_done_is_worth_finishing() -> None:
+@pytest.mark.parametrize("state", [DONE, RUNNING])
+def test_what_is_below_the_highest_begun_is_worth_finishing(state: int) -> None:
+    """What runs when a drain begins will be done, and could not be committed above a message that was dropped."""
     watermark, parts = Watermark(), [delivery(seq) for seq in range(5)]
     for part in parts:
         watermark.add(part)
-    parts[3]._state = DONE
-    assert watermark.below_highest_done() == {parts[0], parts[1], parts[2]}
+    parts[1]._state, parts[3]._state = RUNNING, state
+    assert watermark.below_highest_begun() == {parts[0], parts[2]}
 
 
 @given(st.integers(1, 60), st.integers(0, 2**32))
