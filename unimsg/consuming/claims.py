@@ -303,6 +303,22 @@ class Claims:
         if not current and delivery._state < SETTLING:
             self._home.lost([delivery], LeaseLostError("another worker holds the idempotency claim"))
 
+    def outlived(self, delivery: AnyDelivery, outcome: Release | None) -> None:
+        """A handler ended after its delivery was lost: the claim, if it is still ours, hears of it all the same.
+
+        What was done is completed, so that whoever gets the message next finds a duplicate; else the claim is given
+        back, so that nobody waits for it to run out.
+        """
+        if delivery._state == DROPPED and delivery.fencing_token:
+            claim = self._taken(delivery)
+            self._later(self._give_back([claim], outcome) if outcome else self._note([claim]))
+
+    async def _note(self, claims: list[Claim]) -> None:
+        try:
+            await self._guard.complete(claims)
+        except Exception as error:  # noqa: BLE001 - then it runs again, as it would have without us
+            log.warning("%r: %d effects could not be noted: %s", self._home.destination, len(claims), error)
+
     async def renew(self, deliveries: Sequence[AnyDelivery]) -> Sequence[AnyDelivery]:
         """Renew claims and return those that are no longer ours; a store that is down takes nothing away."""
         if not deliveries:
@@ -321,9 +337,9 @@ class Claims:
                 refused.append(delivery)
         return refused
 
-    async def _give_back(self, claims: list[Claim]) -> None:
+    async def _give_back(self, claims: list[Claim], outcome: Release = "returned") -> None:
         try:
-            await self._guard.release(claims, ["returned"] * len(claims))
+            await self._guard.release(claims, [outcome] * len(claims))
         except Exception as error:  # noqa: BLE001 - the locks run out by themselves
             log.warning("%r: %d claims could not be released: %s", self._home.destination, len(claims), error)
 

@@ -56,9 +56,11 @@ class Verdicts:
 
     def succeeded(self, delivery: AnyDelivery) -> None:
         """Effect done: complete the claim if there is one, then ack."""
-        if delivery._state >= SETTLING:
-            return
         home = self._home
+        if delivery._state >= SETTLING:
+            if home.claims is not None:
+                home.claims.outlived(delivery, None)
+            return
         if home.claims is not None and delivery.fencing_token:
             home.claims.complete(delivery)
         else:
@@ -81,9 +83,11 @@ class Verdicts:
 
     async def failed(self, delivery: AnyDelivery, error: BaseException) -> None:
         """The handler raised: retry, defer or dead-letter, as the policy says."""
-        if delivery._state >= SETTLING:
-            return
         home = self._home
+        if delivery._state >= SETTLING:
+            if home.claims is not None:
+                home.claims.outlived(delivery, "failed")
+            return
         verdict = self._policy.verdict(error, delivery.attempt)
         if verdict.action == "defer":
             await self._release_claim(delivery, "returned")
@@ -220,8 +224,10 @@ class Verdicts:
     # ------------------------------------------------------------ stop, and verbs called by hand
 
     async def give_back(self, delivery: AnyDelivery) -> None:
-        """Cancelled by stop: nothing is counted, it comes again."""
+        """Cancelled by stop, or by a loss: nothing is counted, it comes again."""
         if delivery._state >= SETTLING:
+            if self._home.claims is not None:
+                self._home.claims.outlived(delivery, "returned")
             return
         await asyncio.shield(self._release_claim(delivery, "returned"))
         self._home.release(delivery)

@@ -134,7 +134,7 @@ class Workers:
 
     # ------------------------------------------------------------ one at a time
 
-    async def _work(self, slot: Slot) -> None:
+    async def _work(self, slot: Slot) -> None:  # noqa: C901 - the hot path: a call more costs every message
         take, clock, handler, home = self._source.take, self._loop.time, self._handler, self._home
         decode = home.decode if home.claims is None else None  # claims have decoded it
         done, verdicts = home.lanes.done, home.verdicts
@@ -227,7 +227,7 @@ class Workers:
             log.error("%s raised after it was settled by hand", home.describe(delivery), exc_info=error)
             await home.verdicts.apply(delivery)
         elif isinstance(error, asyncio.CancelledError):
-            if reason == "stop":
+            if reason in ("stop", "lost"):
                 await home.verdicts.give_back(delivery)
             elif reason == "timeout":
                 await home.verdicts.failed(delivery, self._late())

@@ -394,3 +394,34 @@ async def test_a_lost_completion_is_not_a_lost_lease() -> None:
         await world.stop(task)
     assert world.counters["lost"] == 0
     balance(world)
+
+
+@pytest.mark.parametrize(
+    ("ending", "row"), [("done", "completed"), ("raised", "free"), ("cancelled", "free")]
+)
+async def test_a_handler_that_outlives_its_assignment_still_ends_its_claim(ending: str, row: str) -> None:
+    """Case 50, promise 8: nothing is acked; what was done is noted, and nobody has to wait for the lock."""
+    world, guard = World(limits=LOG, concurrency=1), FakeGuard()
+    assignment = Assignment("p0")
+    world.receiver.feed(b"1", assignment=assignment)
+    running = asyncio.Event()
+
+    async def handle(delivery: Delivery[Any]) -> None:
+        running.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if ending == "cancelled":
+                raise
+            if ending == "raised":
+                raise ValueError from None
+
+    task = world.start(Guarded(handle, guard))
+    await running.wait()
+    assert world.events is not None
+    world.events.lost([assignment])
+    await until(lambda: guard.rows == {"id-0": row})
+    await world.stop(task)
+    assert not world.receiver.settled
+    assert world.counters["lost"] == 1
+    balance(world)
