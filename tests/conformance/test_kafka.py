@@ -14,7 +14,6 @@ class TestKafka(Catalogue):
 
     @pytest.fixture
     async def world(self, broker_url: Callable[..., str]) -> AsyncIterator[World]:
-        async with World(
-            f"{broker_url('kafka')}?session=2s", environment="Apache Kafka 4.4, one broker"
-        ) as world:
+        url = f"{broker_url('kafka')}?session=6s"
+        async with World(url, environment="Apache Kafka 4.4, one broker", tick=0.3) as world:
             yield world

@@ -103,7 +103,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is no
 
     async def on_partitions_assigned(self, assigned: set[Any]) -> None:
         """These are given: put where the group starts if they were never read, before anything of them is taken."""
-        if assigned and not self.positions.trivial:
+        if assigned:
             self.consumer.pause(*assigned)
             try:
                 await self.positions.begin(assigned)

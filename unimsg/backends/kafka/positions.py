@@ -2,12 +2,13 @@
 
 Law: asks the consumer, decides nothing that Kafka keeps: a partition whose position is committed goes on from there.
 
-A start that is not the beginning is committed as soon as it is known. Else a group that began at the newest message and
-stopped before its first commit would begin anew at what is newest then, and skip what came between.
+Where a group begins is committed as soon as it is known. Else a partition that had nothing to commit until the group
+stopped would have no position, and a group that begins at the newest message would skip there what came meanwhile.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
@@ -44,15 +45,12 @@ class Positions:
             parts = [TopicPartition(self._topic, number) for number in range(self._known)]
             self._newest = await self._consumer.end_offsets(parts)
 
-    @property
-    def trivial(self) -> bool:
-        """Whether all that is not committed begins at the oldest message, as the consumer does by itself."""
-        return self._start == "oldest"
-
     async def begin(self, parts: Iterable[Any]) -> None:
         """Put partitions that were just assigned, and that have no committed position, where the group starts."""
         consumer = self._consumer
-        fresh = [part for part in parts if await consumer.committed(part) is None]
+        parts = list(parts)
+        committed = await asyncio.gather(*map(consumer.committed, parts))
+        fresh = [part for part, offset in zip(parts, committed, strict=True) if offset is None]
         old = [part for part in fresh if part.partition < self._known]
         at = dict.fromkeys(fresh, 0) | await self._find(self._start, old)
         if not at:
