@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from docs import claims
 from unimsg import errors, registry
 from unimsg.capabilities import FIELDS, Capabilities
 from unimsg.options import Options, json_schema
@@ -361,6 +362,7 @@ def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     for name, text in pages().items():
         (FOLDER / name).write_text(text, encoding="utf-8")
+    claims.main()
 
 
 if __name__ == "__main__":
