@@ -37,7 +37,9 @@ async def world_of(scheme: str, folder: Path) -> AsyncIterator[World]:
     }
     leases = {"memory": 0.3, "sqlite": 0.5, "fifolike": 0.5}
     with shapes.installed():
-        async with EmbeddedWorld(where[scheme], environment="in this process", lease=leases.get(scheme)) as world:
+        async with EmbeddedWorld(
+            where[scheme], environment="in this process", lease=leases.get(scheme)
+        ) as world:
             yield world
 
 

@@ -259,14 +259,14 @@ class Settler:
             return
         refused: Error | None = None
         for settlement, error in zip(batch, await self._call(batch), strict=True):
-            assignment = settlement.assignment
-            if error is None or assignment is None or not assignment.live:
+            given = settlement.assignment
+            if error is None or given is None or not given.live:
                 continue
-            log.warning("commit of %s failed: %s", assignment.id, error)
+            log.warning("commit of %s failed: %s", given.id, error)
             if error.retryable:  # the next commit covers this one: try again with whatever is done by then
                 refused = error
-                self.watermarks[assignment].moved = True
-                self._dirty.add(assignment)
+                self.watermarks[given].moved = True
+                self._dirty.add(given)
         self._refused = self._refused + 1 if refused is not None else 0
         if refused is not None:
             await asyncio.sleep(_pause(self._refused, refused))

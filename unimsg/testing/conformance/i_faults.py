@@ -23,7 +23,7 @@ from unimsg.errors import (
     ThrottledError,
 )
 from unimsg.testing.conformance.gate import Section
-from unimsg.testing.conformance.world import PATIENCE, World, consuming, eventually, gather
+from unimsg.testing.conformance.world import PATIENCE, World, consuming, eventually, gather, left
 from unimsg.testing.faults import Fail, Hang, Some, inject
 
 KEYS = 8
@@ -259,7 +259,7 @@ class Faults(Section):
         assert gathered.bodies == ["one"]
         assert faults.calls["open_receiver"] == 1
         assert faults.calls["settle"] >= 3
-        assert await _left(client, destination, world) == []
+        assert await left(client, destination, group=world.group) == []
 
     async def test_a_cancelled_long_poll_strands_nothing(self, world: World) -> None:
         """I: what comes while a consumer stops goes to the next one at once; promise 17."""
@@ -343,14 +343,3 @@ async def _share_moved(world: World, told: set[int]) -> None:
     """Return when the first member has lost something, on a backend where joining takes from others."""
     if world.capabilities.ordering == "partition":
         await eventually(lambda: told, "the first member is told what it lost")
-
-
-async def _left(client: Client, destination: str, world: World) -> list[Any]:
-    """What a group still has before it."""
-    left: list[Any] = []
-
-    async def note(delivery: Delivery[Any]) -> None:
-        left.append(delivery.body)
-
-    await client.subscriber(destination, group=world.group).run_until_idle(note)
-    return left

@@ -27,7 +27,7 @@ def reorder(patch: Patch) -> None:
     patch.around(MemoryReceiver, "receive_batch", receive)
 
 
-@mutant(1, 2, killed_by="test_fifty_consumers_share_the_work")
+@mutant(1, killed_by="test_fifty_consumers_share_the_work")
 def drop(patch: Patch) -> None:
     """Each seventh message is confirmed and not stored."""
     numbers = count(1)
@@ -51,7 +51,7 @@ def duplicate(patch: Patch) -> None:
     patch.around(MemorySender, "send_batch", send)
 
 
-@mutant(1, 9, killed_by="test_a_failed_message_comes_again_as_the_next_attempt")
+@mutant(9, killed_by="test_a_failed_message_comes_again_as_the_next_attempt")
 def never_redeliver(patch: Patch) -> None:
     """What should come again is settled for good."""
     _settling(patch, lambda settlement: replace(settlement, verb="ack"))
@@ -75,7 +75,7 @@ def ignored_delay(patch: Patch) -> None:
     _settling(patch, lambda settlement: replace(settlement, delay=0.0))
 
 
-@mutant(17, killed_by="test_a_hundred_clients_leave_no_task_thread_or_file_behind", scheme="sqlite")
+@mutant(killed_by="test_a_hundred_clients_leave_no_task_thread_or_file_behind", scheme="sqlite")
 def swallowed_close(patch: Patch) -> None:
     """Closing says that it is done, and leaves everything open."""
 
@@ -116,7 +116,7 @@ def forgotten_attempts(patch: Patch) -> None:
     patch.around(MemoryReceiver, "receive_batch", receive)
 
 
-@mutant(14, 20, killed_by="test_a_trace_passes_through_unchanged")
+@mutant(20, killed_by="test_a_trace_passes_through_unchanged")
 def lost_headers(patch: Patch) -> None:
     """Headers are not carried."""
 
@@ -126,7 +126,7 @@ def lost_headers(patch: Patch) -> None:
     patch.around(MemorySender, "send_batch", send)
 
 
-@mutant(3, 20, killed_by="test_id_timestamp_attempt_and_key_are_there")
+@mutant(3, killed_by="test_id_timestamp_attempt_and_key_are_there")
 def lost_id(patch: Patch) -> None:
     """The id of a message is not carried."""
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from unimsg.consuming import workers
+from msgspec.structs import replace
+
+from unimsg.consuming import dead_letter, workers
 from unimsg.consuming.counters import Counters
 from unimsg.consuming.delivery import DONE, Delivery
 from unimsg.consuming.held import Held
@@ -23,13 +25,14 @@ from unimsg.consuming.verdicts import Verdicts
 from unimsg.consuming.watermark import Watermark
 from unimsg.consuming.workers import Workers
 from unimsg.errors import Fail
+from unimsg.headers import DEAD_LETTER
 from unimsg.spi import Settlement
 from unimsg.testing.mutants.mutant import Patch, mutant
 
 # ruff: noqa: SLF001 - a mutant breaks what is inside
 
 
-@mutant(5, killed_by="test_a_failed_message_comes_again_as_the_next_attempt")
+@mutant(5, killed_by="test_nothing_is_lost_where_a_tenth_of_everything_fails")
 def ack_before_success(patch: Patch) -> None:
     """A message is acked when its handler begins."""
 
@@ -51,7 +54,7 @@ def lane_not_held(patch: Patch) -> None:
     patch.around(Lanes, "hold", hold)
 
 
-@mutant(4, 16, killed_by="test_a_failed_head_holds_its_key_while_others_go_on")
+@mutant(16, killed_by="test_a_failed_head_holds_its_key_while_others_go_on")
 def retry_handed_to_the_tail(patch: Patch) -> None:
     """What is due again stands behind the rest of its key."""
 
@@ -204,7 +207,7 @@ def outcome_counted_twice(patch: Patch) -> None:
     patch.around(Counters, "add", add)
 
 
-@mutant(6, killed_by="test_what_a_handler_sets_in_its_context_the_next_never_sees")
+@mutant(killed_by="test_what_a_handler_sets_in_its_context_the_next_never_sees")
 def shared_context(patch: Patch) -> None:
     """All messages of a worker share one context."""
 
@@ -224,3 +227,13 @@ def defer_counts(patch: Patch) -> None:
     patch.around(Verdicts, "defer", defer)
 
 
+@mutant(14, killed_by="test_a_trace_survives_retry_and_dead_letter")
+def dead_letter_without_its_headers(patch: Patch) -> None:
+    """A dead letter says why it is one, and forgets what it was sent with."""
+    real = dead_letter.compose
+
+    def compose(delivery: Any, reason: str, **facts: Any) -> Any:
+        letter = real(delivery, reason, **facts)
+        return replace(letter, headers={DEAD_LETTER: letter.headers[DEAD_LETTER]})
+
+    patch.put(dead_letter, "compose", compose)

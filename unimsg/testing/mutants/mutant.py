@@ -29,17 +29,18 @@ class Patch:
 
     def around(self, owner: Any, name: str, wrapper: Callable[..., Any]) -> None:
         """Replace a function by `wrapper`, whose first argument is the function as it was."""
-        real = inspect.getattr_static(owner, name)
-        self.put(owner, name, functools.wraps(real)(functools.partialmethod(_swapped, wrapper, real)))
+        real: Any = inspect.getattr_static(owner, name)
+
+        @functools.wraps(real)
+        def swapped(itself: Any, *args: Any, **named: Any) -> Any:
+            return wrapper(real, itself, *args, **named)
+
+        self.put(owner, name, swapped)
 
     def undo(self) -> None:
         """Put everything back."""
         while self._before:
             setattr(*self._before.pop())
-
-
-def _swapped(self: Any, wrapper: Callable[..., Any], real: Callable[..., Any], *args: Any, **named: Any) -> Any:
-    return wrapper(real, self, *args, **named)
 
 
 @dataclass(frozen=True, slots=True)
