@@ -11,6 +11,7 @@ from itertools import count
 from typing import Any
 
 from unimsg.errors import Error, LeaseLostError
+from unimsg.headers import dedup_id
 from unimsg.message import Receipt, WireMessage
 from unimsg.spi import Received, Settlement
 
@@ -67,10 +68,11 @@ class Queue:
     def put(self, message: WireMessage) -> Receipt | Error:
         """Take a message, unless its id was seen within the window."""
         now = asyncio.get_running_loop().time()
-        if self._dedup and message.id is not None:
-            if self._seen.get(message.id, now) > now:
+        known = dedup_id(message)
+        if self._dedup and known is not None:
+            if self._seen.get(known, now) > now:
                 return Receipt(id=message.id, duplicate=True)
-            self._seen[message.id] = now + self._dedup
+            self._seen[known] = now + self._dedup
         lane: Hashable = message.key if message.key is not None else next(self._alone)
         self.items.append(Item(message, lane))
         self.serve()
