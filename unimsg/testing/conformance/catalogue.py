@@ -15,6 +15,10 @@ from unimsg.testing.conformance.e_leases import Leases
 from unimsg.testing.conformance.e_settlement import Settlements
 from unimsg.testing.conformance.f_ordering import Ordering
 from unimsg.testing.conformance.g_dedup import Dedup
+from unimsg.testing.conformance.h_policy import DeadLetters
+from unimsg.testing.conformance.h_redrive import Redrive
+from unimsg.testing.conformance.h_times import Times
+from unimsg.testing.conformance.h_verdicts import Verdicts
 from unimsg.testing.conformance.i_faults import Faults
 from unimsg.testing.conformance.j_stop import Stop
 from unimsg.testing.conformance.k_cancellation import Cancellation
@@ -32,6 +36,10 @@ class Catalogue(
     Leases,
     Ordering,
     Dedup,
+    DeadLetters,
+    Verdicts,
+    Redrive,
+    Times,
     Faults,
     Stop,
     Cancellation,

@@ -199,7 +199,7 @@ class Settlements(Section):
     async def test_one_bad_entry_spoils_no_other_ack(self, world: World) -> None:
         """E: of an ack batch one entry is refused: it alone comes again; promises 5, 7, 21."""
         destination, count = await world.destination(), 8
-        client = world.connect(**({} if world.lease is None else {"lease": world.lease}))
+        client = world.connect(**world.brief_options)
         faults = inject(client)
         await publish(client, destination, count)
         running = Gathered(count)
@@ -233,7 +233,7 @@ class Settlements(Section):
     async def test_what_a_crashed_consumer_had_comes_again(self, world: World) -> None:
         """E: it dies in its handlers: no ack, no goodbye; another gets all of it; promises 1, 5."""
         destination, count = await world.destination(), 6
-        client = world.connect(**({} if world.lease is None else {"lease": world.lease}))
+        client = world.connect(**world.brief_options)
         faults = inject(client)
         await publish(client, destination, count)
         running = Gathered(count)
@@ -366,6 +366,10 @@ class Seen:
         """Write down a call; the attempt is that of this moment."""
         self.all.append(delivery)
         self._tries.append((delivery.body, delivery.attempt))
+
+    async def handle(self, delivery: Delivery[Any]) -> None:
+        """Handle one; it is acked."""
+        self.note(delivery)
 
     def attempts(self, body: Any) -> list[int]:
         """The attempts that were made with a body, in order."""

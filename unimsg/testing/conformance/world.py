@@ -160,9 +160,14 @@ class World:
         await client.__aenter__()
         return client
 
+    @property
+    def brief_options(self) -> dict[str, Any]:
+        """Options of a client with the shortest lease."""
+        return {} if self.lease is None else {"lease": self.lease}
+
     async def brief(self) -> Client:
         """Return one more client, opened, with the shortest lease, so that what it abandons comes again soon."""
-        return await self.client(**({} if self.lease is None else {"lease": self.lease}))
+        return await self.client(**self.brief_options)
 
     async def leases_end(self) -> None:
         """Return when the leases of `brief` clients that nobody keeps have ended."""
