@@ -14,8 +14,8 @@ import unimsg
 from unimsg.client import Client
 from unimsg.consuming.delivery import Delivery
 from unimsg.errors import Error, LeaseLostError, UnavailableError
-from unimsg.testing.conformance.e_settlement import Seen, publish
 from unimsg.testing.conformance.gate import Section, requires
+from unimsg.testing.conformance.handlers import Seen, publish
 from unimsg.testing.conformance.world import PATIENCE, Gathered, World, consuming, eventually, gather, left
 from unimsg.testing.faults import Fail, Faults, Some, inject
 

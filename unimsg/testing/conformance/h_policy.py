@@ -15,8 +15,8 @@ from unimsg.consuming.delivery import Delivery
 from unimsg.errors import RejectedError
 from unimsg.headers import DEAD_LETTER
 from unimsg.operations.redrive import READER
-from unimsg.testing.conformance.e_settlement import Seen
 from unimsg.testing.conformance.gate import Section, requires
+from unimsg.testing.conformance.handlers import Seen
 from unimsg.testing.conformance.world import Gathered, World, consuming, eventually, left, quick
 from unimsg.testing.faults import Fail, inject
 

@@ -12,10 +12,10 @@ from unimsg.consuming.delivery import Delivery
 from unimsg.errors import SettleError
 from unimsg.headers import DEAD_LETTER, redrive_of
 from unimsg.operations.redrive import Letter
-from unimsg.testing.conformance.e_settlement import Seen, publish
 from unimsg.testing.conformance.g_dedup import lock
 from unimsg.testing.conformance.gate import Section, requires
 from unimsg.testing.conformance.h_policy import letters, with_dead_letters
+from unimsg.testing.conformance.handlers import Seen, publish
 from unimsg.testing.conformance.world import World, consuming, eventually, left, quick
 from unimsg.testing.faults import Fail, inject
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import unimsg
 from unimsg.consuming.delivery import Delivery
-from unimsg.testing.conformance.e_settlement import Seen, publish
 from unimsg.testing.conformance.gate import Section, requires
 from unimsg.testing.conformance.h_policy import info_of, letters, with_dead_letters
+from unimsg.testing.conformance.handlers import Seen, publish
 from unimsg.testing.conformance.world import World, consuming, eventually, gather, quick
 from unimsg.testing.faults import inject
 
