@@ -286,3 +286,19 @@ async def test_seek_while_it_runs(client: Client) -> None:
     await subscriber.aclose()
     await task
     assert seen == [0, 1, 2, 0, 1, 2]
+
+
+async def test_a_dead_letter_destination_that_does_not_exist_is_found_at_start() -> None:
+    """Promise 15: not when the first dead letter is due, which nobody may see for months."""
+    router = Router()
+    router.on("orders", group="billing", dead_letter="nowhere")(nothing)
+    async with (
+        connect("memory://dead-at-start") as maker,
+        connect("memory://dead-at-start?create=false") as client,
+    ):
+        await maker.publish("orders", "kept")
+
+        with pytest.raises(NotFoundError, match="nowhere"):
+            await router.run_until_idle(client)
+
+        assert client.health().subscribers[0].counters.get("received", 0) == 0

@@ -229,7 +229,13 @@ class Client:
             others=registry.declared,
         )
 
+        looked = settings.dead_letter is None
+
         async def open_receiver(events: Events) -> Receiver:
+            nonlocal looked
+            if not looked and settings.dead_letter is not None:
+                await self._look_for(settings.dead_letter)
+                looked = True
             return await self._session.bounded(
                 lambda: self._session.backend.open_receiver(
                     destination, settings.group, settings.start, events, settings.prefetch
@@ -253,6 +259,14 @@ class Client:
         )
         self._subscribers.append(subscriber)
         return subscriber
+
+    async def _look_for(self, destination: str) -> None:
+        """Raise when nothing can be published there: found at start, not when the first dead letter is due."""
+        backend = self._session.backend
+        sender = await self._session.bounded(
+            lambda: backend.open_sender(destination), "opening the way to dead letters", destination
+        )
+        await sender.aclose()
 
     # ------------------------------------------------------------ the operator's part
 
