@@ -210,12 +210,13 @@ def test_the_thread_ends_with_the_client(client: sync.Client) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
-def test_a_forked_child_is_refused(url: str) -> None:
-    """It would share a connection with its parent; the parent goes on."""
+def test_a_forked_child_is_refused(url: str, tmp_path: Path) -> None:
+    """It would share a connection with its parent; the parent goes on, and a client unused so far is the child's."""
+    own = f"sqlite:///{tmp_path}/own.db"
     program = """
 import os, sys, unimsg.sync
 from unimsg.errors import ConfigError
-unused = unimsg.sync.connect(sys.argv[1])
+unused = unimsg.sync.connect(sys.argv[2])
 client = unimsg.sync.connect(sys.argv[1])
 client.publish("orders", "parent")
 pid = os.fork()
@@ -234,7 +235,7 @@ client.close()
 sys.exit(status)
 """
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program, url],
+        [sys.executable, "-W", "ignore", "-c", program, url, own],
         capture_output=True,
         text=True,
         timeout=60,
@@ -244,7 +245,8 @@ sys.exit(status)
 
     assert (done.returncode, done.stderr) == (0, "")
     assert "belongs to the process that used it first: connect after the fork" in done.stdout
-    assert found(url) == ["parent", "child of its own", "parent again"]
+    assert found(url) == ["parent", "parent again"]
+    assert found(own) == ["child of its own"]
 
 
 def test_an_interrupt_ends_the_call_that_waits(url: str) -> None:
