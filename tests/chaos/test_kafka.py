@@ -51,11 +51,11 @@ async def test_a_small_drill(play: Play, broker_url: Callable[..., str], tmp_pat
     url = f"{broker_url('kafka')}?{MEMBER}"
     verdict = await play(
         url,
-        messages=2000,
-        poison=0.01,
-        work=0.01,
-        kill_consumers=4.0,
-        kill_producers=3.0,
+        messages=800,
+        poison=0.02,
+        work=0.02,
+        kill_consumers=3.0,
+        kill_producers=2.0,
         patience=20.0,
         once=False,
         store=f"sqlite:///{tmp_path}/seen.db" if once else None,
@@ -64,7 +64,7 @@ async def test_a_small_drill(play: Play, broker_url: Callable[..., str], tmp_pat
     )
 
     assert verdict.violations == {}
-    assert verdict.confirmed == 2000
+    assert verdict.confirmed == 800
     assert verdict.dead > 0
 
 

@@ -213,6 +213,8 @@ async def _speaks_tls(host: str, port: int) -> bool:
 
 
 def _unknown(error: BaseException) -> Error:
+    if isinstance(error, OSError):
+        return ConnectError(f"no broker could be reached: {error}", backend=NAME)
     return ConnectError(f"the broker answered what was not understood: {error!r}", backend=NAME)
 
 

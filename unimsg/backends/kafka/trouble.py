@@ -53,7 +53,7 @@ MEANINGS: Sequence[tuple[tuple[type[BaseException], ...], type[Error], str]] = (
     ((kafka.UnknownTopicOrPartitionError,), NotFoundError, "there is no such topic, provision it"),
     ((kafka.InvalidTopicError,), OptionError, "Kafka does not take this name"),
     (SLOW, TimedOutError, "no answer came in time"),
-    ((*UNREACHABLE, OSError), ConnectError, "no broker could be reached"),
+    (UNREACHABLE, ConnectError, "no broker could be reached"),
     (
         (kafka.KafkaError, kafka.ConsumerStoppedError, kafka.IllegalOperation),
         UnavailableError,

@@ -1,0 +1,268 @@
+"""Consuming from a real Kafka: membership, shares that come and go, where a group begins, transactions.
+
+Law: what the receiver promises and the client library alone would not give. Members are clients in this process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+
+import unimsg
+from tests.kafka.conftest import MakeTopic
+from unimsg.backends.kafka import Options, native
+from unimsg.errors import BackendError, OptionError
+from unimsg.message import Message, Position
+from unimsg.options import parse
+from unimsg.testing.conformance.world import consuming, eventually, gather
+
+
+@asynccontextmanager
+async def connected(url: str, query: str = "") -> AsyncIterator[unimsg.Client]:
+    """A client with more options."""
+    async with unimsg.connect(f"{url}?session=6s{query}") as client:
+        yield client
+
+
+async def committed(url: str, group: str) -> dict[str, int]:
+    """What a group has committed, by the plain client."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=url.removeprefix("kafka://"))
+    await admin.start()
+    try:
+        found = await admin.list_consumer_group_offsets(group)
+    finally:
+        await admin.close()
+    return {f"{part.topic}-{part.partition}": at.offset for part, at in found.items()}
+
+
+async def test_a_slow_handler_keeps_its_membership(url: str, topic: MakeTopic) -> None:
+    """A full lane pauses, polling goes on: handlers outlast `poll_interval` many times; kills an ignored pause."""
+    name, go, started, done = await topic(partitions="1"), asyncio.Event(), asyncio.Event(), list[Any]()
+    async with connected(url, "&poll_interval=1s") as client:
+        await client.publisher(name).publish_many(Message(body=n, key="k") for n in range(300))
+
+        async def slow(delivery: unimsg.Delivery[Any]) -> None:
+            started.set()
+            await go.wait()
+            assert not delivery.lease_lost
+            done.append(delivery.body)
+
+        async with consuming(client, name, slow, group="g", prefetch=20) as subscriber:
+            await started.wait()
+            await asyncio.sleep(3.5)  # more than three times what a silent member is allowed
+            assert subscriber.health().counters["received"] <= 20
+            go.set()
+            await eventually(lambda: len(done) == 300, "all are handled")
+    assert done == list(range(300)), "nothing came twice, so the share was never lost"
+
+
+async def test_only_what_is_done_without_a_gap_is_committed(url: str, topic: MakeTopic) -> None:
+    """Promise 7; kills the mutant that commits ahead."""
+    name, stuck, done = await topic(partitions="1"), asyncio.Event(), set[Any]()
+    group = f"g-{os.urandom(3).hex()}"
+    async with connected(url) as client:
+        await client.publisher(name).publish_many(Message(body=n, key=f"k{n}") for n in range(10))
+
+        async def handle(delivery: unimsg.Delivery[Any]) -> None:
+            if delivery.body == 4:
+                await stuck.wait()
+            done.add(delivery.body)
+
+        async with consuming(client, name, handle, group=group, order="key", concurrency=10):
+            await eventually(lambda: len(done) == 9, "all but one are done")
+            async with asyncio.timeout(20):
+                while (await committed(url, group)).get(f"{name}-0") != 4:
+                    """The broker is asked until it has it."""
+            stuck.set()
+            await eventually(lambda: len(done) == 10, "the last is done")
+    assert (await committed(url, group))[f"{name}-0"] == 10
+
+
+async def test_a_share_that_is_taken_is_drained_and_committed(url: str, topic: MakeTopic) -> None:
+    """A second member joins while handlers run: what they end within `handover` is not handled again."""
+    name, seen, group = await topic(partitions="4"), list[Any](), f"g-{os.urandom(3).hex()}"
+    running, go = asyncio.Event(), asyncio.Event()
+    async with connected(url, "&handover=8s") as first, connected(url, "&handover=8s") as second:
+        await first.publisher(name).publish_many(Message(body=n, key=f"k{n}") for n in range(200))
+
+        async def handle(delivery: unimsg.Delivery[Any]) -> None:
+            running.set()
+            await go.wait()
+            seen.append(delivery.body)
+
+        async with consuming(first, name, handle, group=group, order="key", concurrency=4):
+            await running.wait()
+            async with consuming(second, name, handle, group=group, order="key", concurrency=4) as other:
+                go.set()
+                await eventually(lambda: len(set(seen)) == 200, "all are handled")
+                await eventually(lambda: other.health().assignments, "the second has a share")
+    assert sorted(seen) == list(range(200))
+
+
+async def test_a_late_commit_is_fenced(url: str, topic: MakeTopic) -> None:
+    """Kills the mutant that commits a share that was taken away: the assignment, not Kafka, says no."""
+    name, events = await topic(partitions="1"), Heard()
+    async with connected(url) as client:
+        await client.publish(name, "x")
+        receiver = await client.backend.open_receiver(name, "g", "oldest", events, 10)
+        (received,) = await receiver.receive_batch(10, 10.0)
+        await receiver._member.on_partitions_revoked(set())  # type: ignore[attr-defined]  # as aiokafka does
+        late = unimsg.spi.Settlement("ack", received.token, received.assignment)
+
+        (error,) = await receiver.settle_batch([late])
+
+        assert isinstance(error, unimsg.errors.AssignmentLostError)
+        await receiver.aclose()
+    assert (await committed(url, "g")).get(f"{name}-0", 0) == 0
+
+
+async def test_two_live_members_with_one_instance_id_are_told(url: str, topic: MakeTopic) -> None:
+    """They put each other out for ever; health says why."""
+    name = await topic()
+
+    async def handle(_: object) -> None:
+        """Nothing comes."""
+
+    async with connected(url, "&instance_id=one") as first, connected(url, "&instance_id=one") as second:
+        async with (
+            consuming(first, name, handle, group="g") as a,
+            consuming(second, name, handle, group="g") as b,
+        ):
+            await eventually(
+                lambda: any(
+                    "instance_id=one" in reason for s in (a, b) for reason in s.health().reasons.values()
+                ),
+                "health names the instance_id",
+            )
+
+
+async def test_a_static_member_comes_back_to_its_share(url: str, topic: MakeTopic) -> None:
+    """A restart within the session takes nothing from anybody."""
+    name, group = await topic(partitions="2"), f"g-{os.urandom(3).hex()}"
+    async with connected(url, "&instance_id=a") as first, connected(url, "&instance_id=b") as second:
+        mine, theirs = Heard(), Heard()
+        a = await first.backend.open_receiver(name, group, "oldest", mine, 10)
+        await eventually(lambda: len(mine.held) == 2, "the first has both")
+        b = await second.backend.open_receiver(name, group, "oldest", theirs, 10)
+        await eventually(lambda: len(mine.held) == len(theirs.held) == 1, "each has one")
+        before, share = theirs.revocations, mine.held
+        await a.aclose()
+
+        again = Heard()
+        a = await first.backend.open_receiver(name, group, "oldest", again, 10)
+        await eventually(lambda: again.held, "it is back")
+
+        assert again.held == share
+        assert theirs.revocations == before
+        await a.aclose()
+        await b.aclose()
+
+
+@pytest.mark.parametrize("start", ["newest", "time", "position"])
+async def test_a_group_begins_where_it_is_told(start: str, url: str, topic: MakeTopic) -> None:
+    """And where that is, is committed at once: what comes while nobody is there is not skipped."""
+    name = await topic(partitions="1")
+    async with connected(url) as client:
+        publisher = client.publisher(name)
+        await publisher.publish_many(Message(body=n, timestamp=1_000_000.0 + n) for n in range(5))
+        at: Any = {
+            "newest": "newest",
+            "time": datetime.fromtimestamp(1_000_003, UTC),
+            "position": Position(f"{name}-0", 2),
+        }[start]
+        group = f"g-{os.urandom(3).hex()}"
+        await client.subscriber(name, group=group, start=at).run_until_idle(_ignore)
+        await publisher.publish(9)
+        first = await committed(url, group)
+        found = await gather(client, name, 1, group=group, start=at)
+    assert first[f"{name}-0"] == 5
+    assert found.bodies == [9]
+
+
+async def _ignore(_: object) -> None:
+    """It is acked."""
+
+
+async def test_a_group_is_moved_only_when_it_is_alone(url: str, topic: MakeTopic) -> None:
+    """Seek by position and time; refused while others live."""
+    name = await topic(partitions="2")
+    async with connected(url) as client, connected(url) as other:
+        receipt = await client.publish(name, "a", key="k")
+        await client.publish(name, "b", key="k")
+        assert (await gather(client, name, 2, group="g")).bodies == ["a", "b"]
+        subscriber = client.subscriber(name, group="g")
+        assert receipt.position is not None
+        await subscriber.seek(receipt.position)
+        assert (await gather(client, name, 2, group="g")).bodies == ["a", "b"]
+        with pytest.raises(OptionError, match="no position in this topic"):
+            await subscriber.seek(Position("elsewhere-0", 1))
+        async with consuming(other, name, _ignore, group="g"):
+            others = client.subscriber(name, group="g")
+            with pytest.raises(BackendError, match="other live members"):
+                await others.seek("oldest")
+
+
+async def test_transactions_are_shown_when_they_are_whole(url: str, topic: MakeTopic) -> None:
+    """`isolation=committed` hides what was aborted; and the end of the log is found behind its markers."""
+    name = await topic(partitions="1")
+    server = url.removeprefix("kafka://")
+    async with AIOKafkaProducer(bootstrap_servers=server, transactional_id=os.urandom(4).hex()) as producer:
+        async with producer.transaction():
+            await producer.send_and_wait(name, b'"whole"')
+        await producer.begin_transaction()
+        await producer.send_and_wait(name, b'"aborted"')
+        await producer.abort_transaction()
+    seen: dict[str, list[Any]] = {"committed": [], "uncommitted": []}
+    for isolation, got in seen.items():
+
+        async def note(delivery: unimsg.Delivery[Any], got: list[Any] = got) -> None:
+            got.append(delivery.body)
+            assert native(delivery).topic == name
+
+        async with connected(url, f"&isolation={isolation}") as client:
+            await client.subscriber(name, group=isolation).run_until_idle(note)
+    assert seen == {"committed": ["whole"], "uncommitted": ["whole", "aborted"]}
+
+
+class Heard:
+    """Events, counted."""
+
+    def __init__(self) -> None:
+        self.held: set[str] = set()
+        self.revocations = 0
+
+    def assigned(self, assignments: Any, /) -> None:
+        self.held = {assignment.id for assignment in assignments}
+
+    async def revoked(self, assignments: Any, deadline: float, /) -> None:
+        self.revocations += 1
+
+    def lost(self, assignments: Any, /) -> None: ...
+    def wake(self) -> None: ...
+
+
+async def test_lag_is_what_stands_before_a_member(url: str, topic: MakeTopic) -> None:
+    """And of many partitions each has its turn in a receive."""
+    name = await topic(partitions="4")
+    async with connected(url) as client:
+        await client.publisher(name).publish_many(Message(body=n, key=f"k{n}") for n in range(400))
+        backend = client.backend
+        assert isinstance(parse(url, Options), Options)
+        receiver = await backend.open_receiver(name, "g", "oldest", Heard(), 10)
+        first = await receiver.receive_batch(1, 10.0)
+        assert await receiver.lag() == 399  # type: ignore[attr-defined]  # it is Lags
+        async with asyncio.timeout(20):
+            while (
+                len(batch := await receiver.receive_batch(40, 1.0)) < 40
+                or len({r.assignment for r in batch}) < 4
+            ):
+                first = [*first, *batch]
+        await receiver.aclose()
