@@ -7,15 +7,9 @@ from uuid import uuid4
 
 import pytest
 
-from unimsg.testing.conformance import Catalogue, EmbeddedWorld, World
+from unimsg.testing.conformance import Catalogue, EmbeddedWorld, World, builtin
 from unimsg.testing.conformance.c_failures import PublishFailures
 from unimsg.testing.conformance.gate import Section
-
-WHOLE = "a call stores all it was given before it returns: none fails while the next is under way; see TestChaos"
-DEVIATIONS = {
-    "test_the_order_of_a_key_survives_batches_that_are_refused": WHOLE,
-    "test_an_unknown_end_holds_back_the_rest_of_its_key": WHOLE,
-}
 
 
 class TestMemory(Catalogue):
@@ -23,9 +17,7 @@ class TestMemory(Catalogue):
 
     @pytest.fixture
     async def world(self) -> AsyncIterator[World]:
-        async with EmbeddedWorld(
-            f"memory://{uuid4().hex}", environment="in this process", lease=0.3, deviations=DEVIATIONS
-        ) as world:
+        async with builtin.memory() as world:
             yield world
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from unimsg.testing.conformance import Catalogue, EmbeddedWorld, World
+from unimsg.testing.conformance import Catalogue, World, builtin
 
 
 class TestSqlite(Catalogue):
@@ -15,8 +15,5 @@ class TestSqlite(Catalogue):
 
     @pytest.fixture
     async def world(self, tmp_path: Path) -> AsyncIterator[World]:
-        url = f"sqlite:///{tmp_path}/messages.db"
-        nowhere = f"sqlite:///{tmp_path}/nowhere.db?create=false"
-        environment = "a file on a local disk"
-        async with EmbeddedWorld(url, environment=environment, lease=0.5, nowhere=nowhere) as world:
+        async with builtin.sqlite(tmp_path) as world:
             yield world

@@ -10,13 +10,16 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
 import pytest
+from msgspec import to_builtins
 
 import unimsg
-from unimsg.capabilities import Needs, missing
+from unimsg.capabilities import FIELDS, Needs, missing
 from unimsg.errors import CapabilityError
 from unimsg.testing.conformance.world import World
 
 Test: TypeAlias = Callable[[Any, World], Awaitable[None]]
+FACTS = "unimsg-conformance"
+"""The property of a test by which the report finds it."""
 
 
 class Section:
@@ -24,8 +27,24 @@ class Section:
 
     @pytest.fixture(autouse=True)
     def _deviation(self, request: pytest.FixtureRequest, world: World) -> None:
+        request.node.user_properties.append((FACTS, facts(request.function, world)))
         if why := world.deviations.get(request.function.__name__):
             world.cannot(why)
+
+
+def facts(test: Any, world: World) -> dict[str, Any]:
+    """Return what the report says of a test, as far as is known before it runs."""
+    asked = getattr(test, "needs", Needs())
+    letter = test.__module__.rpartition(".")[2][:1].upper()
+    return {
+        "backend": world.options.scheme,
+        "environment": world.environment,
+        "capabilities": to_builtins({name: getattr(world.capabilities, name) for name in FIELDS}),
+        "test": test.__name__,
+        "section": letter,
+        "gate": {name: need for name in FIELDS if (need := getattr(asked, name)) is not None},
+        "lacks": missing(asked, world.capabilities),
+    }
 
 
 def requires(**needs: Any) -> Callable[[Test], Test]:
