@@ -19,7 +19,7 @@ from unimsg.testing import shapes
 from unimsg.testing.conformance import Catalogue, EmbeddedWorld, World
 from unimsg.testing.mutants import ALL, Mutant
 
-LIMIT = 15.0
+LIMIT = 6.0
 """Seconds after which a mutant has made its test hang, which is a failure too."""
 SHORT = 2.0
 """Patience with a mutant: what does not come about is known not to."""
@@ -45,7 +45,7 @@ async def world_of(scheme: str, folder: Path) -> AsyncIterator[World]:
 
 async def run(name: str, scheme: str, folder: Path) -> None:
     """Run a test of the catalogue."""
-    async with asyncio.timeout(LIMIT), world_of(scheme, folder) as world:
+    async with world_of(scheme, folder) as world:
         await getattr(Catalogue(), name)(world)
 
 
@@ -67,7 +67,8 @@ async def test_each_mutant_is_killed_by_the_test_named_for_it(
 async def _survives(mutant: Mutant, folder: Path) -> bool:
     with mutant.alive():
         try:
-            await run(mutant.killed_by, mutant.scheme, folder)
+            async with asyncio.timeout(LIMIT):
+                await run(mutant.killed_by, mutant.scheme, folder)
         except pytest.skip.Exception:
             return True
         except (Exception, pytest.fail.Exception):  # noqa: BLE001 - whatever failed, it was found out
