@@ -74,18 +74,22 @@ class Place:
         self._node: Node | None = None
 
     def connect(self) -> sqlite3.Connection:
-        """Open the file; see `connect`.
+        """Open the file, making it (mode 0600) and its tables when they are missing.
 
         Raises:
-            ConfigError: also in a process that was forked while the file was open: SQLite would believe that it still
-                has the locks of its parent (https://sqlite.org/howtocorrupt.html, 2.6).
+            NotFoundError: there is no file, and `create` is off, or its folder is missing.
+            PermissionDeniedError: the file or its folder may not be written to.
+            ConnectError: the file cannot be opened now.
+            ConfigError: the file has tables of another version, is no SQLite database, is damaged, is a folder, or is
+                on a network file system; or this process was forked while the file was open: SQLite would believe
+                that it still has the locks of its parent (https://sqlite.org/howtocorrupt.html, 2.6).
         """
         if any(pid != os.getpid() and node == _node(self.path) for pid, node, _ in tuple(_open)):
             raise ConfigError(
                 f"this process was forked while {self.path} was open: fork first and connect then, or spawn",
                 backend=NAME,
             )
-        connection = connect(self.path, self._part, create=self._create, synchronous=self.synchronous)
+        connection = self._connect()
         self._node = _node(self.path)
         _open.add((os.getpid(), self._node, id(self)))
         return connection
@@ -105,6 +109,44 @@ class Place:
                 backend=NAME,
             )
 
+    def _connect(self) -> sqlite3.Connection:
+        _make(self.path, create=self._create)
+        connection = None
+        try:
+            connection = sqlite3.connect(self.path, timeout=BUSY, isolation_level=None, cached_statements=256)
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute(f"PRAGMA synchronous={self.synchronous}")
+            self._prepare(connection)
+        except BaseException as error:
+            if connection is not None:
+                connection.close()
+            if isinstance(error, sqlite3.Error):
+                raise unopened(error, self.path) from error
+            raise
+        return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        """Make the tables if there are none; where they are, opening waits for nobody who writes."""
+        part = self._part
+        version = _version(connection, part)
+        if version is None:
+            self._turnstile.begin(connection)
+            try:
+                version = _version(connection, part)
+                if version is None:
+                    version = _made(connection, part)
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+            connection.execute("COMMIT")
+        if version != part.version:
+            cure = "install a newer unimsg" if version > part.version else part.cure
+            raise ConfigError(
+                f"{self.path} has version {version} of the tables for {part.name}, "
+                f"this unimsg knows {part.version}: {cure}",
+                backend=NAME,
+            )
+
     def close(self) -> None:
         """Let go of it."""
         self._turnstile.close()
@@ -121,32 +163,6 @@ def _node(path: str) -> Node | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
-
-
-def connect(path: str, part: Part, *, create: bool, synchronous: str) -> sqlite3.Connection:
-    """Open the file, making it (mode 0600) and its tables when they are missing.
-
-    Raises:
-        NotFoundError: there is no file, and `create` is off, or its folder is missing.
-        PermissionDeniedError: the file or its folder may not be written to.
-        ConfigError: the file has tables of another version, is no SQLite database, is damaged, is a folder, or is on
-            a network file system.
-        ConnectError: the file cannot be opened now.
-    """
-    _make(path, create=create)
-    connection = None
-    try:
-        connection = sqlite3.connect(path, timeout=BUSY, isolation_level=None, cached_statements=256)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute(f"PRAGMA synchronous={synchronous}")
-        _prepare(connection, path, part)
-    except BaseException as error:
-        if connection is not None:
-            connection.close()
-        if isinstance(error, sqlite3.Error):
-            raise unopened(error, path) from error
-        raise
-    return connection
 
 
 def _make(path: str, *, create: bool) -> None:
@@ -215,30 +231,18 @@ def file_system(folder: Path) -> str | None:
     return kind
 
 
-def _prepare(connection: sqlite3.Connection, path: str, part: Part) -> None:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        version = _version(connection, part)
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
-    if version != part.version:
-        cure = "install a newer unimsg" if version > part.version else part.cure
-        raise ConfigError(
-            f"{path} has version {version} of the tables for {part.name}, this unimsg knows {part.version}: {cure}",
-            backend=NAME,
-        )
+def _version(connection: sqlite3.Connection, part: Part) -> int | None:
+    """Return the version of the tables; None: there are none."""
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'unimsg_schema'").fetchone():
+        return None
+    row = connection.execute("SELECT version FROM unimsg_schema WHERE part = ?", (part.name,)).fetchone()
+    return None if row is None else int(row[0])
 
 
-def _version(connection: sqlite3.Connection, part: Part) -> int:
-    """Return the version of the tables, which are made when there are none."""
+def _made(connection: sqlite3.Connection, part: Part) -> int:
     connection.execute(
         "CREATE TABLE IF NOT EXISTS unimsg_schema (part TEXT PRIMARY KEY, version INTEGER NOT NULL)"
     )
-    row = connection.execute("SELECT version FROM unimsg_schema WHERE part = ?", (part.name,)).fetchone()
-    if row is not None:
-        return int(row[0])
     for statement in part.tables.split(";"):
         connection.execute(statement)
     connection.execute("INSERT INTO unimsg_schema VALUES (?, ?)", (part.name, part.version))

@@ -94,6 +94,18 @@ async def test_a_file_that_another_program_holds_is_waited_for(
     assert await everything(backend) == ["a"]
 
 
+async def test_opening_waits_for_nobody_who_writes(
+    path: Path, backend: Any, stranger: sqlite3.Connection
+) -> None:
+    """A worker that is restarted while others are busy comes up: what it needs to know it only reads."""
+    stranger.execute("BEGIN IMMEDIATE")
+    other = build(path)
+    await other.open()
+    await other.probe()
+    stranger.execute("COMMIT")
+    await other.aclose()
+
+
 async def test_a_file_that_stays_busy_is_told_and_nothing_is_half_done(
     backend: Any, stranger: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
