@@ -58,10 +58,22 @@ def _watch_commits(link: Any, ledger: Ledger, me: str) -> None:
         results = await settle(settlements)
         for settlement, error in zip(settlements, results, strict=True):
             if error is None and settlement.assignment is not None:
-                _commit(out[settlement.assignment], settlement.token, ledger, me)
+                _commit(out.get(settlement.assignment, []), settlement.token, ledger, me)
         return results
 
+    forget = link._forget
+
+    def forgotten(mine: set[Assignment]) -> None:
+        """What had its effect and was not committed when its share was taken away is lost as well: it comes again."""
+        live = {delivery.id for delivery in link._home.live}
+        forget(mine)
+        for assignment in mine:
+            for _, message in out.pop(assignment, []):
+                if message not in live:
+                    ledger.write(Lost(me, message))
+
     link.receiver.receive_batch, link.receiver.settle_batch = receive_batch, settle_batch
+    link._forget = forgotten
 
 
 def _commit(before: list[tuple[Any, str]], token: Any, ledger: Ledger, me: str) -> None:
