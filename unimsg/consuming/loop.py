@@ -331,6 +331,7 @@ class ConsumingLoop:
 
     def report(self) -> LoopHealth:
         """Bring the health up to date and return it."""
+        self.verdicts.look()
         health, now = self.health, self.clock()
         link = self.link
         health.in_flight = len(self.live)

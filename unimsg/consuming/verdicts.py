@@ -33,6 +33,8 @@ log = logging.getLogger("unimsg.consuming")
 AnyDelivery = Delivery[Any]
 REWRITE = 5.0
 """Seconds after which a dead letter that could not be written is tried again."""
+STUCK = "no dead letter destination"
+"""What health names where a message is exhausted and there is none."""
 REMEMBERED = 10_000
 """Messages whose attempts this process remembers where nobody else does."""
 
@@ -40,13 +42,22 @@ REMEMBERED = 10_000
 class Verdicts:
     """Applies verdicts for one consuming loop."""
 
-    __slots__ = ("_executions", "_home", "_policy", "_target")
+    __slots__ = ("_executions", "_home", "_policy", "_stuck", "_target")
 
     def __init__(self, home: ConsumingLoop, policy: RetryPolicy, target: str | None) -> None:
         self._home = home
         self._policy = policy
         self._target = target
         self._executions: dict[str, int] = {}
+        self._stuck: set[AnyDelivery] = set()
+        """Exhausted, with nowhere to go."""
+
+    def look(self) -> None:
+        """Nothing that is exhausted is in hand any more: health need not be red for it."""
+        if self._stuck:
+            self._stuck &= self._home.live
+            if not self._stuck:
+                self._home.health.green(STUCK)
 
     def attempts(self, message_id: str | None) -> int:
         """Return the executions that this process remembers of a message that the broker gave again."""
@@ -180,10 +191,8 @@ class Verdicts:
         if delivery._trouble is None:
             delivery._trouble = Trouble(time.time())
         if self._target is None:
-            home.health.redden(
-                "no dead letter destination",
-                f"a message is exhausted ({reason}) and there is no dead_letter=",
-            )
+            self._stuck.add(delivery)
+            home.health.redden(STUCK, f"a message is exhausted ({reason}) and there is no dead_letter=")
             return False
         delivery._trouble.doomed = reason
         try:

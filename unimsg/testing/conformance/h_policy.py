@@ -162,6 +162,7 @@ class DeadLetters(Section):
             assert not subscriber.health().ready
             assert not client.health().ready
             await eventually(lambda: subscriber.health().counters["acked"], "it is handled after all")
+            assert not subscriber.health().reasons, "nothing is wrong any more"
 
         assert seen.attempts("m") == [1, 2, 3, 4, 5, 6]
         assert await left(client, destination, group=world.group) == []
