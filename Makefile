@@ -5,10 +5,10 @@ PY := .venv/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test brokers check bench drills docs lock clean
+.PHONY: help env demo test brokers check bench drills conformance-10 docs lock clean
 
 help: ## show the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
 env: .venv/.dev ## make .venv from the lock file
 
@@ -34,6 +34,10 @@ bench: .venv/.bench ## measure ours beside the peers, in one run
 
 drills: .venv/.dev ## kill processes at random and count what was lost (takes minutes)
 	@$(PY) -m pytest tests/chaos -m drill --timeout 3600
+
+conformance-10: .venv/.dev ## run the catalogue ten times at once on what needs no server
+	@UNIMSG_REPEAT=10 $(PY) -m pytest --numprocesses 10 --dist load tests/conformance/test_memory.py \
+	  tests/conformance/test_sqlite.py tests/conformance/test_shapes.py
 
 docs: .venv/.dev ## write docs/reference anew from the code
 	@$(PY) -m docs.generate
