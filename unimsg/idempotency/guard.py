@@ -132,8 +132,9 @@ class StoreGuard:
     async def release(self, claims: Sequence[Claim], outcomes: Sequence[Release], /) -> Sequence[bool]:
         """Give each back; see `unimsg.consuming.guard.Guard`."""
         grips = [claim.row for claim in claims]
+        results = await self._policy.store.release(grips, outcomes, ttl=self._policy.ttl)
         self._left(grips)
-        return await self._policy.store.release(grips, outcomes, ttl=self._policy.ttl)
+        return results
 
     def _left(self, grips: Sequence[Grip]) -> None:
         for grip in grips:

@@ -19,6 +19,17 @@ CASES = range(1, 51)
 """The numbers that stand in the docstrings; a test of the package's own sees that none is missing."""
 
 
+PATIENCE = 30.0
+"""Seconds after which a test has hung; nothing is proved by how long something took."""
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Return when it holds."""
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
 class Time(Protocol):
     """What tests let pass."""
 

@@ -1,2 +1,464 @@
-class Loops:
-    pass
+"""Loops: what only shows when messages are consumed: on both embedded backends, and on three kinds of services.
+
+Law: the public API, with the store's rows looked at through the contract. A worker that died is a claim that nobody
+ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from unimsg.client import Client, connect
+from unimsg.codecs import BYTES
+from unimsg.consuming.delivery import Delivery
+from unimsg.errors import DeadLetter, RejectedError
+from unimsg.idempotency.decorator import idempotent
+from unimsg.idempotency.store import Ask, Grip, Store
+from unimsg.policies.retry import RetryPolicy
+from unimsg.spi import Topology
+from unimsg.testing.conformance.stores.begin import OnStore, until
+from unimsg.testing.faults import Fail, inject
+from unimsg.testing.shapes import installed
+
+FAST = RetryPolicy(max_attempts=3, initial=0.01, max=0.02, jitter="none")
+BOTH = ("memory", "sqlite")
+ALL = (*BOTH, "loglike", "fifolike", "pushlike")
+SCOPE = "billing/job"
+"""What rows are under: the group, and the scope given below."""
+
+
+def scope_of(client: Client) -> str:
+    """The same, where there are no groups."""
+    return SCOPE if client.capabilities.groups else "/job"
+
+
+def key_of(delivery: Delivery[Any]) -> str:
+    """The key of these tests."""
+    return str(delivery.body["k"])
+
+
+class Loops(OnStore):
+    """Consumed through a client."""
+
+    @pytest.fixture(params=BOTH)
+    async def client(self, request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Client]:
+        """A broker of its own for each test; it does not recognise duplicates itself."""
+        scheme = request.param
+        where = f"/{tmp_path}/messages.db" if scheme == "sqlite" else uuid4().hex
+        with installed():
+            url = f"{scheme}://{where}" + ("?dedup=0s" if scheme in BOTH else "")
+            async with connect(url) as client:
+                for destination in ("orders", "dead"):
+                    if scheme == "pushlike":
+                        await client.provision(Topology(destination=destination, groups=["billing"]))
+                yield client
+
+    async def consume(self, client: Client, handler: Any, **settings: Any) -> dict[str, int]:  # noqa: ANN401 - any handler
+        """Run a handler until nothing is left, and return the counters."""
+        group = "billing" if client.capabilities.groups else None
+        given = {"group": group, "retry": FAST, "dead_letter": "dead", **settings}
+        health = await client.subscriber("orders", **given).run_until_idle(handler)
+        return dict(health.counters)
+
+    # ------------------------------------------------------------ duplicates
+
+    @pytest.mark.parametrize("client", ALL, indirect=True)
+    async def test_many_messages_of_one_key_are_one_effect(self, client: Client, store: Store) -> None:
+        """Cases 1 and 38; promise 25: every duplicate is acked, whoever comes first."""
+        effects: Counter[str] = Counter()
+
+        @idempotent(store, key=key_of)
+        async def handle(delivery: Delivery[Any]) -> None:
+            await asyncio.sleep(0)
+            effects[delivery.body["k"]] += 1
+
+        for number in range(60):
+            await client.publish("orders", {"k": f"{number % 6}", "n": number}, key=f"lane-{number % 7}")
+        counters = await self.consume(client, handle, concurrency=8)
+        assert effects == {f"{number}": 1 for number in range(6)}
+        assert counters["acked"] == 60
+        assert counters["duplicates"] == 54
+        assert counters["failed"] == counters["dead_lettered"] == 0
+
+    async def test_the_same_id_published_twice(self, client: Client, store: Store) -> None:
+        """Case 48: a relay that died between publishing and noting it publishes again with the same id."""
+        ids: list[str | None] = []
+
+        @idempotent(store)
+        async def handle(delivery: Delivery[Any]) -> None:
+            ids.append(delivery.id)
+
+        for _ in range(2):
+            await client.publish("orders", {}, id="order-1")
+        counters = await self.consume(client, handle)
+        assert ids == ["order-1"]
+        assert counters["duplicates"] == 1
+
+    async def test_died_between_completion_and_ack(self, client: Client, store: Store) -> None:
+        """Case 5; promise 5: the redelivery is acked without running."""
+        await self.complete(store, await self.take(store, "1", scope=SCOPE))
+
+        @idempotent(store, key=key_of, scope="job")
+        async def handle(delivery: Delivery[Any]) -> None:
+            pytest.fail("it ran again")
+
+        await client.publish("orders", {"k": "1"})
+        counters = await self.consume(client, handle)
+        assert (counters["acked"], counters["duplicates"]) == (1, 1)
+
+    async def test_two_handlers_and_two_groups_in_one_store(self, client: Client, store: Store) -> None:
+        """Cases 36 and 37; promise 22: each has its own effect, with the same function and a scope given, too."""
+        ran: list[tuple[str | None, str]] = []
+
+        @idempotent(store, key=key_of, scope="job")
+        async def one(delivery: Delivery[Any]) -> None:
+            ran.append((delivery.group, "one"))
+
+        @idempotent(store, key=key_of)
+        async def other(delivery: Delivery[Any]) -> None:
+            ran.append((delivery.group, "other"))
+
+        await client.publish("orders", {"k": "1"})
+        for group, handler in (("a", one), ("b", one), ("c", other), ("d", other)):
+            await self.consume(client, handler, group=group)
+        assert sorted(ran, key=str) == [("a", "one"), ("b", "one"), ("c", "other"), ("d", "other")]
+
+    # ------------------------------------------------------------ workers that died
+
+    @pytest.mark.parametrize("client", ALL, indirect=True)
+    async def test_a_worker_that_died_delays_its_key_and_nothing_else(
+        self, client: Client, store: Store
+    ) -> None:
+        """Cases 3, 4 and 23 to 28: waiting counts no failure, other keys go on, and then it runs as attempt 2."""
+        (dead,) = await store.claim([Ask(scope_of(client), "held")], lock=0.3, ttl=60.0)
+        assert not isinstance(dead, Exception)
+        ran: list[tuple[str, int, bool]] = []
+
+        @idempotent(store, key=key_of, scope="job")
+        async def handle(delivery: Delivery[Any]) -> None:
+            ran.append((delivery.body["k"], delivery.attempt, delivery.fencing_token > dead.token))
+
+        for key in ("held", "a", "b"):
+            await client.publish("orders", {"k": key}, key=key)
+        counters = await self.consume(client, handle, order="key")
+        assert sorted(ran[:2]) == [("a", 1, True), ("b", 1, True)]
+        assert ran[2:] == [("held", 2, True)]
+        assert counters["failed"] == counters["dead_lettered"] == 0
+        assert 1 <= counters["deferred"] <= 5, "it waits, it does not look all the time"
+
+    @pytest.mark.parametrize("client", ALL, indirect=True)
+    async def test_a_worker_that_ends_meanwhile_spares_the_second_run(
+        self, client: Client, store: Store
+    ) -> None:
+        """Cases 23 to 28; promise 25: deferred while in progress elsewhere, then acked as a duplicate."""
+        (held,) = await store.claim([Ask(scope_of(client), "held")], lock=0.3, ttl=60.0)
+        assert not isinstance(held, Exception)
+
+        @idempotent(store, key=key_of, scope="job")
+        async def handle(delivery: Delivery[Any]) -> None:
+            assert delivery.body["k"] == "free"
+            assert await self.complete(store, Grip(scope_of(client), "held", held.token))
+
+        for key in ("held", "free"):
+            await client.publish("orders", {"k": key}, key=key)
+        counters = await self.consume(client, handle)
+        assert (counters["acked"], counters["duplicates"], counters["failed"]) == (2, 1, 0)
+
+    async def test_a_worker_count_in_the_row_is_believed(self, client: Client, store: Store) -> None:
+        """Cases 44 and 46; promise 10: the highest of what is known."""
+        for _ in range(2):
+            await self.release(store, await self.take(store, "1", scope=SCOPE), "failed")
+        attempts: list[int] = []
+
+        @idempotent(store, key=key_of, scope="job")
+        async def handle(delivery: Delivery[Any]) -> None:
+            attempts.append(delivery.attempt)
+            raise ValueError
+
+        await client.publish("orders", {"k": "1"})
+        counters = await self.consume(client, handle)
+        assert attempts == [3]
+        assert counters["dead_lettered"] == 1
+
+    @pytest.mark.parametrize("client", ["loglike", "memory", "sqlite"], indirect=True)
+    async def test_attempts_survive_a_restart(self, client: Client, store: Store) -> None:
+        """Case 46; promise 28: where nobody but the row remembers them, too."""
+        attempts: list[int] = []
+        stopping = asyncio.Event()
+
+        @idempotent(store, key=key_of, scope="job")
+        async def handle(delivery: Delivery[Any]) -> None:
+            attempts.append(delivery.attempt)
+            if len(attempts) == 1:
+                stopping.set()
+                raise ValueError
+
+        await client.publish("orders", {"k": "1"}, key="k")
+        slow = RetryPolicy(max_attempts=3, initial=60.0, max=60.0)
+        subscriber = client.subscriber("orders", group="billing", retry=slow, drain=2.5)
+        running = asyncio.create_task(subscriber.run(handle))
+        await stopping.wait()
+        while (await self._peek(store, "1")) != 1:  # the release is on its way
+            await asyncio.sleep(0.001)
+        await subscriber.aclose()
+        await running
+        await client.subscriber("orders", group="billing").seek("oldest")
+        await self.consume(client, handle)
+        assert attempts == [1, 2]
+
+    async def _peek(self, store: Store, key: str) -> int | None:
+        """Attempts of a row that nobody has; looking changes nothing."""
+        answer = await self.ask(store, key, scope=SCOPE)
+        if answer.state != "acquired":
+            return None
+        await self.release(store, Grip(SCOPE, key, answer.token), "returned")
+        return answer.attempts
+
+    # ------------------------------------------------------------ failures
+
+    @pytest.mark.parametrize("client", ALL, indirect=True)
+    async def test_a_failure_runs_again_with_a_higher_token(self, client: Client, store: Store) -> None:
+        """Cases 10, 30 and 45; promise 28: attempts rise, whatever was raised, on the same consumer."""
+        seen: list[tuple[int, int]] = []
+
+        @idempotent(store, key=key_of)
+        async def handle(delivery: Delivery[Any]) -> None:
+            seen.append((delivery.attempt, delivery.fencing_token))
+            raise ValueError if delivery.attempt % 2 else KeyError
+
+        await client.publish("orders", {"k": "1"}, key="k")
+        counters = await self.consume(client, handle)
+        assert [attempt for attempt, _ in seen] == [1, 2, 3]
+        assert sorted({token for _, token in seen}) == [token for _, token in seen]
+        assert counters["dead_lettered"] == 1
+
+    async def test_what_failed_for_good_is_not_run_again(self, client: Client, store: Store) -> None:
+        """Case 11; promise 5: dead letter, then the row, then the ack; a duplicate is acked."""
+        runs: list[int] = []
+
+        @idempotent(store, key=key_of, scope="job")
+        async def handle(delivery: Delivery[Any]) -> None:
+            runs.append(delivery.body["n"])
+            raise DeadLetter("poison")
+
+        for number in (1, 2):
+            await client.publish("orders", {"k": "1", "n": number})
+        counters = await self.consume(client, handle, concurrency=1)
+        assert runs == [1]
+        assert (counters["dead_lettered"], counters["duplicates"]) == (1, 1)
+        assert (await self.ask(store, "1", scope=SCOPE)).state == "failed"
+
+    async def test_a_dead_letter_that_cannot_be_written(self, store: Store) -> None:
+        """Case 40; promise 15: the original stays, and its key is not marked as failed."""
+        client = connect("memory://")
+        faults = inject(client)
+        async with client:
+
+            @idempotent(store, key=key_of, scope="job")
+            async def handle(delivery: Delivery[Any]) -> None:
+                faults.always("send", Fail(RejectedError("no")))
+                raise DeadLetter("poison")
+
+            await client.publish("orders", {"k": "1"})
+            subscriber = client.subscriber("orders", group="billing", dead_letter="dead")
+            running = asyncio.create_task(subscriber.run(handle))
+            await until(lambda: "dead letter" in subscriber.health().reasons)
+            assert subscriber.health().counters["dead_lettered"] == 0
+            await subscriber.aclose()
+            await running
+        assert (await self.ask(store, "1", scope=SCOPE)).state == "acquired"
+
+    async def test_a_body_that_cannot_be_read(self, client: Client, store: Store) -> None:
+        """Case 39; promise 13: raw bytes to the dead letters, no row, and the others run."""
+        ran: list[str] = []
+
+        @idempotent(store, key=key_of)
+        async def handle(delivery: Delivery[Any]) -> None:
+            ran.append(delivery.body["k"])
+
+        raw = client.publisher("orders", codec=BYTES)
+        for body in (b'{"k": "1"}', b"\xff{", b'{"k": "2"}'):
+            await raw.publish(body, headers={"h": "1"})
+        counters = await self.consume(client, handle)
+        assert sorted(ran) == ["1", "2"]
+        assert counters["dead_lettered"] == 1
+        letters = []
+        async for delivery in client.subscriber("dead", group="reader", codec=BYTES).until_idle():
+            async with delivery:
+                letters.append((delivery.body, delivery.headers["h"]))
+        assert letters == [(b"\xff{", "1")]
+
+    async def test_another_payload_for_a_key_that_is_done(self, client: Client, store: Store) -> None:
+        """Cases 12 and 14; promise 26: dead-lettered, while an identical one is a duplicate."""
+        ran: list[int] = []
+
+        @idempotent(store, key=key_of, fingerprint=lambda delivery: str(delivery.body["n"]))
+        async def handle(delivery: Delivery[Any]) -> None:
+            ran.append(delivery.body["n"])
+
+        for number in (1, 2, 1):
+            await client.publish("orders", {"k": "1", "n": number})
+        counters = await self.consume(client, handle, concurrency=1)
+        assert ran == [1]
+        assert (counters["dead_lettered"], counters["duplicates"]) == (1, 1)
+
+    async def test_another_payload_while_the_first_runs(self, client: Client, store: Store) -> None:
+        """Case 13; promise 26: refused at once; it does not wait for the first."""
+        refused = asyncio.Event()
+        ran: list[int] = []
+
+        @idempotent(store, key=key_of, fingerprint=lambda delivery: str(delivery.body["n"]))
+        async def handle(delivery: Delivery[Any]) -> None:
+            ran.append(delivery.body["n"])
+            await refused.wait()
+
+        for number in (1, 2):
+            await client.publish("orders", {"k": "1", "n": number})
+        consuming = asyncio.create_task(self.consume(client, handle, concurrency=2))
+        async with (
+            aclosing(aiter(client.subscriber("dead", group="reader"))) as letters,
+            await anext(letters) as delivery,
+        ):
+            assert "KeyReuseError" in delivery.headers["unimsg-dead-letter"]
+        refused.set()
+        counters = await consuming
+        assert (ran, counters["acked"], counters["dead_lettered"]) == ([1], 1, 1)
+
+    @pytest.mark.parametrize("client", ["memory", "sqlite", "fifolike", "loglike"], indirect=True)
+    async def test_a_failed_head_holds_its_key_only(self, client: Client, store: Store) -> None:
+        """Cases 29 and 30; promise 6: later ones of the key wait for the retry, other keys go on."""
+        ran: list[str] = []
+
+        @idempotent(store, key=key_of)
+        async def handle(delivery: Delivery[Any]) -> None:
+            if delivery.body["k"] == "g2" and delivery.attempt == 1:
+                raise ValueError
+            ran.append(delivery.body["k"])
+
+        for key in ("g1", "g2", "g3"):
+            await client.publish("orders", {"k": key}, key="g")
+        for key in ("h1", "h2"):
+            await client.publish("orders", {"k": key}, key="h")
+        await self.consume(client, handle, order="key")
+        assert [key for key in ran if key.startswith("g")] == ["g1", "g2", "g3"]
+        assert [key for key in ran if key.startswith("h")] == ["h1", "h2"]
+
+    async def test_what_a_handler_published_before_it_failed(self, client: Client, store: Store) -> None:
+        """Case 49: a direct publish is no part of the effect; it happens with every attempt, as documented."""
+
+        @idempotent(store, key=key_of)
+        async def handle(delivery: Delivery[Any]) -> None:
+            await delivery.publish("receipts", {"attempt": delivery.attempt})
+            if delivery.attempt == 1:
+                raise ValueError
+
+        await client.publish("orders", {"k": "1"})
+        await self.consume(client, handle)
+        seen = []
+        async for delivery in client.subscriber("receipts", group="reader").until_idle():
+            async with delivery:
+                seen.append(delivery.body["attempt"])
+        assert sorted(seen) == [1, 2]
+
+    # ------------------------------------------------------------ redrive
+
+    @pytest.mark.parametrize("client", [*BOTH, "fifolike"], indirect=True)
+    async def test_a_redriven_message_runs_again_and_a_completed_one_does_not(
+        self, client: Client, store: Store
+    ) -> None:
+        """Cases 41, 42 and 43; promise 25: attempts from 1, within a dedup window, the same id and key."""
+        broken, attempts = True, list[tuple[str, int]]()
+
+        @idempotent(store, key=key_of)
+        async def handle(delivery: Delivery[Any]) -> None:
+            attempts.append((delivery.body["k"], delivery.attempt))
+            if broken and delivery.body["k"] == "1":
+                raise ValueError
+
+        for key in ("1", "2"):
+            await client.publish("orders", {"k": key}, id=f"id-{key}", key=key)
+        await self.consume(client, handle)
+        assert [attempt for key, attempt in attempts if key == "1"] == [1, 2, 3]
+        broken, attempts = False, []
+        moved = await client.redrive("dead", group="billing" if client.capabilities.groups else None)
+        assert moved.redriven == 1
+        await self.consume(client, handle)
+        assert attempts == [("1", 1)]
+
+    # ------------------------------------------------------------ stop, and what is told
+
+    async def test_stop_gives_the_claim_back_when_the_handler_has_unwound(
+        self, client: Client, store: Store
+    ) -> None:
+        """Cases 31 and 32; promise 17: not before, uncounted, and never left to run out."""
+        begun, unwinding, let = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        @idempotent(store, key=key_of, scope="job")
+        async def handle(delivery: Delivery[Any]) -> None:
+            begun.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                unwinding.set()
+                await let.wait()
+
+        await client.publish("orders", {"k": "1"})
+        subscriber = client.subscriber("orders", group="billing", drain=0.01)
+        running = asyncio.create_task(subscriber.run(handle))
+        await begun.wait()
+        closing = asyncio.create_task(subscriber.aclose())
+        await unwinding.wait()
+        assert (await self.ask(store, "1", scope=SCOPE)).state == "in_progress"
+        let.set()
+        await closing
+        await running
+        assert await self._peek(store, "1") == 0
+
+    async def test_claims_are_made_for_what_is_about_to_run(self, client: Client, store: Store) -> None:
+        """Case 47; promise 29: not for the buffer, where they would run out."""
+        begun, let = asyncio.Event(), asyncio.Event()
+
+        @idempotent(store, key=key_of, scope="job")
+        async def handle(delivery: Delivery[Any]) -> None:
+            begun.set()
+            await let.wait()
+
+        for number in range(50):
+            await client.publish("orders", {"k": f"{number}"})
+        consuming = asyncio.create_task(self.consume(client, handle, concurrency=1))
+        await begun.wait()
+        asks = [Ask(SCOPE, f"{number}") for number in range(50)]
+        answers = await self.ask_all(store, asks)
+        held = [answer for answer in answers if answer.state == "in_progress"]
+        assert 1 <= len(held) <= 2, "what runs, and what runs next"
+        mine = [
+            Grip(a.scope, a.key, got.token) for a, got in zip(asks, answers, strict=True) if got not in held
+        ]
+        await store.release(mine, ["returned"] * len(mine), ttl=self.ttl)
+        let.set()
+        assert (await consuming)["acked"] == 50
+
+    async def test_a_ttl_shorter_than_the_retention_is_told(
+        self, store: Store, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Case 16: at start-up, with both numbers."""
+
+        @idempotent(store, ttl=3600)
+        async def handle(delivery: Delivery[Any]) -> None:
+            pass
+
+        async with connect("memory://?retention=2d") as client:
+            with caplog.at_level(logging.WARNING, "unimsg.idempotency"):
+                await self.consume(client, handle)
+        (record,) = [r for r in caplog.records if r.name == "unimsg.idempotency"]
+        assert "remembers keys for 1h" in record.getMessage()
+        assert "keeps messages for 2d" in record.getMessage()
