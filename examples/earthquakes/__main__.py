@@ -30,6 +30,7 @@ from examples.earthquakes.handlers import (
 from examples.earthquakes.stage import Stage
 from unimsg import Client, Delivery
 from unimsg.codecs import BYTES
+from unimsg.spi import Provisions, Topology
 
 
 def say(sentence: str) -> None:
@@ -61,6 +62,14 @@ async def read_dead_letters(client: Client, story: verdict.Story) -> None:
 def repaired(message: unimsg.Message[bytes | None]) -> bool:
     """Whether the new version can handle this dead letter."""
     return message.key in FORGOTTEN
+
+
+async def provision(client: Client) -> None:
+    """Make what an operator would, where there is anything to make; it is read from the beginning, so new."""
+    if isinstance(client.backend, Provisions):
+        await client.provision(Topology(destination=DESTINATION, groups=GROUPS))
+        for group in GROUPS:
+            await client.provision(Topology(destination=dead_letters(group), groups=("look", group)))
 
 
 async def act_one(client: Client, stage: Stage, story: verdict.Story) -> None:
@@ -109,6 +118,7 @@ async def main(url: str, store: str, effects: Path) -> bool:
     begin = time.monotonic()
     try:
         async with unimsg.connect(url) as client:
+            await provision(client)
             await act_one(client, stage, story)
             await act_two(client, stage, story)
     finally:

@@ -1,0 +1,120 @@
+"""A broker of its own that is frozen, killed and started again: what callers are told meanwhile, and that closing ends.
+
+Law: one broker for the file; what it does is the fault, nothing here waits for a time to pass but for that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+import unimsg
+from tools.brokers.kafka import Cluster
+from tools.brokers.services import HOME
+from unimsg.errors import ConnectError, NotSentError, OutcomeUnknownError
+from unimsg.spi import Topology
+from unimsg.testing.conformance.world import consuming, eventually
+
+pytestmark = [pytest.mark.xdist_group("kafka-outage"), pytest.mark.timeout(180)]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A broker that may be hurt."""
+    made = Cluster(tmp_path_factory.mktemp("kafka"), HOME / "cache", heap="300m")
+    made.start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+async def client(cluster: Cluster, request: pytest.FixtureRequest) -> AsyncIterator[unimsg.Client]:
+    """A client, and a topic that is called as the test is."""
+    url = f"kafka://{cluster.bootstrap()}?session=6s&request_timeout=2s"
+    async with unimsg.connect(url) as made:
+        await made.provision(Topology(destination=request.node.name, settings={"partitions": "1"}))
+        yield made
+
+
+async def test_no_answer_is_unknown_and_the_same_id_comes_once_more(
+    cluster: Cluster, client: unimsg.Client, request: pytest.FixtureRequest
+) -> None:
+    """Promise 2: handed over and unanswered is unknown; queued behind it is not sent; neither is waited for longer."""
+    name, got = request.node.name, list[Any]()
+    publisher = client.publisher(name)
+    await publisher.publish("before", key="k")
+    await asyncio.to_thread(cluster.freeze, 1)
+    try:
+        sent = asyncio.create_task(publisher.publish("sent", key="k", timeout=1.0))
+        await asyncio.sleep(0.2)  # so that it is in flight, and the next one is not
+        waiting = asyncio.create_task(publisher.publish("waiting", key="k", timeout=0.5))
+        with pytest.raises(NotSentError):
+            await waiting
+        with pytest.raises(OutcomeUnknownError):
+            await sent
+    finally:
+        await asyncio.to_thread(cluster.thaw, 1)
+    await publisher.publish("after", key="k")
+
+    async def note(delivery: unimsg.Delivery[Any]) -> None:
+        got.append(delivery.body)
+
+    await client.subscriber(name, group="g").run_until_idle(note)
+    assert [body for body in got if body != "sent"] == ["before", "after"]
+    assert got.count("sent") <= 1
+
+
+async def test_a_client_of_a_frozen_broker_can_be_closed(
+    cluster: Cluster, client: unimsg.Client, request: pytest.FixtureRequest
+) -> None:
+    """A: closing is bounded, though the client library would wait for ever for what is in flight."""
+    name = request.node.name
+
+    async def never(_: object) -> None:
+        """Nothing comes."""
+
+    async with consuming(client, name, never, group="g"):
+        await client.publish(name, "x", key="k")
+        await asyncio.to_thread(cluster.freeze, 1)
+        try:
+            hanging = asyncio.create_task(client.publish(name, "y", key="k", timeout=60))
+            await asyncio.sleep(0.2)  # so that it is in flight
+            async with asyncio.timeout(60):
+                await client.aclose()
+            with pytest.raises(OutcomeUnknownError):
+                await hanging
+        finally:
+            await asyncio.to_thread(cluster.thaw, 1)
+
+
+async def test_a_broker_that_dies_is_waited_for(
+    cluster: Cluster, client: unimsg.Client, request: pytest.FixtureRequest
+) -> None:
+    """Rule 7: health tells, nothing is lost, nothing has to be done."""
+    name, got = request.node.name, set[Any]()
+
+    async def note(delivery: unimsg.Delivery[Any]) -> None:
+        got.add(delivery.body)
+
+    async with consuming(client, name, note, group="g") as subscriber:
+        await client.publish(name, "before", key="k")
+        await eventually(lambda: "before" in got, "the first is handled")
+        await asyncio.to_thread(cluster.kill, 1)
+        during = asyncio.create_task(client.publish(name, "during", key="k", timeout=90))
+        await asyncio.to_thread(cluster.restart, 1)
+        await during
+        await eventually(lambda: "during" in got, "the second is handled")
+    assert subscriber.health().counters["lost"] >= 0
+
+
+async def test_a_probe_tells(cluster: Cluster, client: unimsg.Client) -> None:
+    """A: it fails while nobody answers, and passes again; the way to the cluster is found anew."""
+    await client.backend.probe()
+    await asyncio.to_thread(cluster.kill, 1)
+    with pytest.raises((ConnectError, unimsg.errors.BackendError)):
+        await client.backend.probe()
+    await asyncio.to_thread(cluster.restart, 1)
+    await client.backend.probe()
