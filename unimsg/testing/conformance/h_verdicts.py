@@ -172,7 +172,7 @@ class Verdicts(Section):
             assert not subscriber.health().ready
             polls = faults.calls["receive"]
             for number in range(20):  # each would answer a poll, and the next would be made
-                await publisher.publish(destination, count + number, key=f"k{number}")
+                await publisher.publish(destination, count + number, key=f"new-{number}")
                 await asyncio.sleep(world.tick / 10)
             assert faults.calls["receive"] - polls <= in_flight(subscriber)
 
