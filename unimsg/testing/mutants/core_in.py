@@ -11,6 +11,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from unimsg.consuming import dead_letter, workers
+from unimsg.consuming.brakes import Brakes
 from unimsg.consuming.counters import Counters
 from unimsg.consuming.delivery import DONE, Delivery
 from unimsg.consuming.held import Held
@@ -26,6 +27,7 @@ from unimsg.consuming.watermark import Watermark
 from unimsg.consuming.workers import Workers
 from unimsg.errors import Fail
 from unimsg.headers import DEAD_LETTER
+from unimsg.policies import retry
 from unimsg.spi import Settlement
 from unimsg.testing.mutants.mutant import Patch, mutant
 
@@ -237,3 +239,32 @@ def dead_letter_without_its_headers(patch: Patch) -> None:
         return replace(letter, headers={DEAD_LETTER: letter.headers[DEAD_LETTER]})
 
     patch.put(dead_letter, "compose", compose)
+
+
+@mutant(5, 15, killed_by="test_the_original_outlives_a_consumer_that_cannot_dead_letter")
+def acked_before_its_dead_letter_is_written(patch: Patch) -> None:
+    """A dead letter that could not be written counts as written."""
+
+    async def written(real: Any, self: Any, delivery: Any, reason: str) -> bool:
+        await real(self, delivery, reason)
+        return True
+
+    patch.around(Verdicts, "_written", written)
+
+
+@mutant(13, killed_by="test_what_cannot_be_decoded_goes_at_once")
+def undecodable_is_tried_again(patch: Patch) -> None:
+    """What cannot be decoded is retried like any failure."""
+    patch.put(retry, "PERMANENT", ())
+
+
+@mutant(12, killed_by="test_an_open_breaker_takes_in_nothing_and_burns_no_attempt")
+def breaker_ignored(patch: Patch) -> None:
+    """Intake goes on while almost everything fails."""
+    patch.put(Brakes, "open", property(lambda _self: True))
+
+
+@mutant(12, killed_by="test_retries_beyond_the_budget_are_deferred")
+def budget_without_bottom(patch: Patch) -> None:
+    """Every retry is granted, however many have failed."""
+    patch.around(Brakes, "may_retry", lambda _real, _self: True)
