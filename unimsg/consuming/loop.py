@@ -202,10 +202,7 @@ class ConsumingLoop:
         if not isinstance(error, AssignmentLostError):
             log.warning("%s: %d deliveries lost: %s", self.destination, len(gone), error)
         states = {delivery: delivery._state for delivery in gone}
-        for delivery in gone:
-            delivery._state = DROPPED
-            self._bytes -= delivery._size
-        self.live.difference_update(gone)
+        self._drop(gone)
         self.counters.lost += len(gone)
         self._leave_lanes(states)
         if self.workers is not None:
@@ -276,12 +273,16 @@ class ConsumingLoop:
 
     def forget(self, deliveries: Sequence[AnyDelivery]) -> None:
         """These go back by themselves: the service never lost them."""
+        self._drop(deliveries)
+        self.counters.released += len(deliveries)
+        self._freed()
+
+    def _drop(self, deliveries: Sequence[AnyDelivery]) -> None:
+        self.verdicts.remember(deliveries)
         for delivery in deliveries:
             delivery._state = DROPPED
             self._bytes -= delivery._size
         self.live.difference_update(deliveries)
-        self.counters.released += len(deliveries)
-        self._freed()
 
     def set_aside(self, delivery: AnyDelivery) -> None:
         """Leave one that an iterator has in hand as it is until the loop ends; then it goes back uncounted."""

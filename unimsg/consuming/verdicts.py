@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from unimsg.consuming import dead_letter
@@ -62,6 +63,18 @@ class Verdicts:
     def attempts(self, message_id: str | None) -> int:
         """Return the executions that this process remembers of a message that the broker gave again."""
         return self._executions.get(message_id, 0) if self._executions and message_id is not None else 0
+
+    def remember(self, deliveries: Iterable[AnyDelivery]) -> None:
+        """These leave without an end: when they come again, what was executed before still counts (promise 10)."""
+        for delivery in deliveries:
+            if delivery.attempt > 1:
+                self._remember(delivery, delivery.attempt - 1)
+
+    def _remember(self, delivery: AnyDelivery, executions: int) -> None:
+        if delivery.id is not None and delivery._received.attempts is None:
+            if len(self._executions) >= REMEMBERED:
+                del self._executions[next(iter(self._executions))]
+            self._executions[delivery.id] = executions
 
     # ------------------------------------------------------------ success
 
@@ -144,10 +157,7 @@ class Verdicts:
             self._home.counters.received += 1
             self._home.hold(delivery, delay)
             return
-        if delivery.id is not None and delivery._received.attempts is None:
-            if len(self._executions) >= REMEMBERED:
-                del self._executions[next(iter(self._executions))]
-            self._executions[delivery.id] = delivery.attempt
+        self._remember(delivery, delivery.attempt)
         if delivery._link is not None:
             delivery._link.settler.settle(delivery, "retry", "failed", delay)
 

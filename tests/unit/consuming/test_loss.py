@@ -17,6 +17,7 @@ from unimsg.errors import (
     ThrottledError,
     UnavailableError,
 )
+from unimsg.policies.retry import RetryPolicy
 from unimsg.spi import Assignment
 
 
@@ -114,6 +115,36 @@ async def test_a_lost_assignment_is_not_acked_and_its_handler_is_told() -> None:
     await world.stop(task)
     assert world.receiver.verbs() == [("ack", 1)]
     balance(world)
+
+
+@pytest.mark.parametrize("how", ["lost", "revoked"])
+async def test_what_was_executed_before_an_assignment_was_lost_still_counts(how: str) -> None:
+    """Promise 10: else a message that fails would never be exhausted where partitions move often."""
+    world = World(
+        limits=LOG, concurrency=1, retry=RetryPolicy(max_attempts=9, initial=0.01, max=50, factor=1000)
+    )
+    mine, again = Assignment("p0"), Assignment("p0")
+    world.receiver.feed(b"1", assignment=mine, id="same")
+    attempts: list[int] = []
+
+    async def handle(delivery: Delivery[Any]) -> None:
+        attempts.append(delivery.attempt)
+        if len(attempts) < 3:
+            raise RuntimeError
+
+    task = world.start(handle)
+    await until(lambda: attempts == [1, 2])  # and held now, for long
+    await until(lambda: world.counters["failed"] == 2)
+    mine.live = how == "revoked"
+    if how == "lost":
+        world.events.lost([mine])  # type: ignore[union-attr]  # it is open
+    else:
+        await world.events.revoked([mine], asyncio.get_running_loop().time() + 5)  # type: ignore[union-attr]  # open
+    world.receiver.feed(b"1", assignment=again, id="same")
+    await until(lambda: len(attempts) == 3)
+
+    assert attempts == [1, 2, 3]
+    await world.stop(task)
 
 
 async def test_a_revoked_assignment_is_drained_first() -> None:
