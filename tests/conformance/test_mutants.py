@@ -15,12 +15,15 @@ from uuid import uuid4
 
 import pytest
 
+from unimsg.consuming.subscriber import Subscriber
 from unimsg.testing import shapes
 from unimsg.testing.conformance import Catalogue, EmbeddedWorld, World
 from unimsg.testing.mutants import ALL, Mutant
 
 LIMIT = 6.0
 """Seconds after which a mutant has made its test hang, which is a failure too."""
+DRAIN = 1.0
+"""Seconds that a stop may take here, with the control too: a stuck handler should not hold up the proof."""
 SHORT = 2.0
 """Patience with a mutant: what does not come about is known not to."""
 
@@ -55,6 +58,8 @@ async def test_each_mutant_is_killed_by_the_test_named_for_it(
     mutant: Mutant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """M: the control passes, the mutant does not; a skip is no proof."""
+    close = Subscriber.aclose
+    monkeypatch.setattr(Subscriber, "aclose", lambda self, drain=DRAIN: close(self, drain))
     await run(mutant.killed_by, mutant.scheme, tmp_path)
     for name, module in list(sys.modules.items()):
         if name.startswith("unimsg.testing.conformance") and hasattr(module, "PATIENCE"):
