@@ -29,7 +29,7 @@ class Plan(Struct, frozen=True, kw_only=True):
         ordered: whether order by key is asked for.
         kill_consumers, kill_producers: seconds between two kills, about; 0: none.
         kills: of one role at most; None: as many as fall into the time.
-        work: how long a handler waits before its effect.
+        work: how long a handler waits before its effect; some, so that messages are waited for, not consumers.
         patience: how long what had its effect may stay without a completion: it may have been written and not told.
             More than a lease.
         stall: how long nothing may happen at all before the drill is over, and lost.
@@ -55,7 +55,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     kill_consumers: float = 1.0
     kill_producers: float = 0.0
     kills: int | None = None
-    work: float = 0.0
+    work: float = 0.002
     patience: float = 6.0
     stall: float = 90.0
 

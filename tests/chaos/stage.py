@@ -30,6 +30,7 @@ class Stage:
         self._path = str(plan.save())
         self._lives: dict[str, int] = {}
         self._running: dict[str, asyncio.subprocess.Process] = {}
+        self._doomed: set[str] = set()
 
     async def start(self, role: str, name: str) -> None:
         """Start the next life of a process."""
@@ -48,10 +49,15 @@ class Stage:
         if process.returncode is not None:
             return False
         self.ledger.write(Killing(me))
+        self._doomed.add(me)
         process.kill()
-        code = await process.wait()
-        self.ledger.write(Killed(me) if code == -signal.SIGKILL else Ran(me, code))
-        return code == -signal.SIGKILL
+        return await self._over(name) == -signal.SIGKILL
+
+    async def _over(self, name: str) -> int:
+        """Wait for the end of a process and write it down; returns its exit code."""
+        me, code = self._who(name), await self._running[name].wait()
+        self.ledger.write(Killed(me) if code == -signal.SIGKILL and me in self._doomed else Ran(me, code))
+        return code
 
     async def harass(self, role: str, every: float) -> None:
         """Kill one of a role about every so many seconds, and start it again, until cancelled."""
@@ -71,7 +77,7 @@ class Stage:
             while self._running[name].returncode is None:
                 await self._running[name].wait()
                 await asyncio.sleep(0.1)  # a killed one is started again meanwhile
-            self.ledger.write(Ran(self._who(name), self._running[name].returncode or 0))
+            await self._over(name)
 
     async def stop(self, names: Sequence[str]) -> None:
         """Ask these to stop, as a deployment would, and write down how they ended."""
@@ -81,7 +87,7 @@ class Stage:
                 if self._running[name].returncode is None:
                     self._running[name].send_signal(signal.SIGTERM)
             for name in names:
-                self.ledger.write(Ran(self._who(name), await self._running[name].wait()))
+                await self._over(name)
 
     async def _ready(self, name: str) -> None:
         """Return when it said that it is ready to be told anything, or has ended."""
