@@ -12,7 +12,6 @@ from unimsg.consuming.delivery import Delivery
 from unimsg.errors import SettleError
 from unimsg.headers import DEAD_LETTER, redrive_of
 from unimsg.operations.redrive import Letter
-from unimsg.testing.conformance.g_dedup import lock
 from unimsg.testing.conformance.gate import Section, requires
 from unimsg.testing.conformance.h_policy import letters, with_dead_letters
 from unimsg.testing.conformance.handlers import Seen, publish
@@ -101,10 +100,10 @@ class Redrive(Section):
     async def test_a_redriven_message_runs_again_and_a_completed_one_does_not(self, world: World) -> None:
         """H: a redrive that could not ack the dead letter sends it twice; the effect happens once; promise 25."""
         destination, dead = await with_dead_letters(world)
-        client, operator = await world.brief(), world.connect(**world.brief_options)
+        client, operator = await world.client(), world.connect(**world.brief_options)
         seen, effects, ready = Seen(), list[Any](), False
 
-        @unimsg.idempotent(unimsg.store("memory://"), lock=lock(world))
+        @unimsg.idempotent(unimsg.store("memory://"))
         async def handle(delivery: Delivery[Any]) -> None:
             seen.note(delivery)
             if not ready:
