@@ -11,13 +11,14 @@ numbers of the cases are those of the catalogue of corner cases, which `CASES` l
 
 from unimsg.testing.conformance.stores.begin import CASES
 from unimsg.testing.conformance.stores.claims import Claims
+from unimsg.testing.conformance.stores.duplicates import Duplicates
 from unimsg.testing.conformance.stores.endings import Endings
-from unimsg.testing.conformance.stores.loops import Loops
+from unimsg.testing.conformance.stores.failures import Failures
 from unimsg.testing.conformance.stores.model import Model
 from unimsg.testing.conformance.stores.trouble import Trouble
 
 
-class StoreCatalogue(Claims, Endings, Model, Loops, Trouble):
+class StoreCatalogue(Claims, Endings, Model, Duplicates, Failures, Trouble):
     """Everything that a store has to show."""
 
 

@@ -16,8 +16,8 @@ from unimsg.consuming.delivery import Delivery
 from unimsg.errors import LeaseLostError, StoreUnavailableError
 from unimsg.idempotency.decorator import idempotent
 from unimsg.idempotency.store import Answer, Ask, End, Grip, Store
-from unimsg.testing.conformance.stores.begin import OnStore, Time, until
 from unimsg.testing import delivery as by_hand
+from unimsg.testing.conformance.stores.begin import OnStore, Time, until
 
 R = TypeVar("R")
 
@@ -186,6 +186,8 @@ class Trouble(OnStore):
         guard = await decorated.guard(
             destination="orders", group="billing", lease=self.lock / 0.9, retention=None
         )
+        first: Any
+        second: Any
         first, second = by_hand({}, id="1"), by_hand({}, id="1")
         assert [claim.action for claim in await guard.claim([first])] == ["wait"]
         assert [(claim.action, claim.attempts) for claim in await guard.claim([second])] == [("run", 0)]
@@ -213,18 +215,18 @@ class Trouble(OnStore):
     async def test_a_call_that_lost_its_claim(self, store: Store, clock: Time) -> None:
         """Cases 7 and 9; promise 23: it is cancelled where it stands, and says so; the new claim is not touched."""
         between = Between(store)
-        between.down = False
-        unwound: list[bool] = []
+        begun, unwound = asyncio.Event(), list[bool]()
 
         @idempotent(between, key=str, scope="job", lock=self.lock)
         async def work(_key: str) -> None:
+            begun.set()
             try:
                 await asyncio.Event().wait()
             finally:
                 unwound.append(True)
 
         working = asyncio.create_task(work("1"))
-        await until_claimed(between)
+        await begun.wait()
         between.down = True  # no heartbeat reaches the store
         await clock.advance(self.lock * 1.2)
         taken = await self.ask(store, "1", scope="/job")
@@ -251,10 +253,3 @@ class Trouble(OnStore):
             await work("1")
         answer = await self.ask(store, "1", scope="/job")
         assert (answer.state, answer.attempts) == ("acquired", 0)
-
-
-async def until_claimed(between: Between) -> None:
-    """Return when a claim has been answered."""
-    while "claim" not in between.calls:
-        await asyncio.sleep(0)
-    await asyncio.sleep(0)

@@ -1,19 +1,14 @@
-"""Loops: what only shows when messages are consumed: on both embedded backends, and on three kinds of services.
+"""Failures: what is run again, what is not, what a stop leaves; and what is told at the start.
 
-Law: the public API, with the store's rows looked at through the contract. A worker that died is a claim that nobody
-ends.
+Law: the public API, with the store's rows looked at through the contract.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
-from collections.abc import AsyncIterator
 from contextlib import aclosing
-from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
@@ -23,207 +18,13 @@ from unimsg.consuming.delivery import Delivery
 from unimsg.errors import DeadLetter, RejectedError
 from unimsg.idempotency.decorator import idempotent
 from unimsg.idempotency.store import Ask, Grip, Store
-from unimsg.policies.retry import RetryPolicy
-from unimsg.spi import Topology
-from unimsg.testing.conformance.stores.begin import OnStore, until
+from unimsg.testing.conformance.stores.begin import until
+from unimsg.testing.conformance.stores.consuming import ALL, BOTH, SCOPE, Consuming, key_of
 from unimsg.testing.faults import Fail, inject
-from unimsg.testing.shapes import installed
-
-FAST = RetryPolicy(max_attempts=3, initial=0.01, max=0.02, jitter="none")
-BOTH = ("memory", "sqlite")
-ALL = (*BOTH, "loglike", "fifolike", "pushlike")
-SCOPE = "billing/job"
-"""What rows are under: the group, and the scope given below."""
 
 
-def scope_of(client: Client) -> str:
-    """The same, where there are no groups."""
-    return SCOPE if client.capabilities.groups else "/job"
-
-
-def key_of(delivery: Delivery[Any]) -> str:
-    """The key of these tests."""
-    return str(delivery.body["k"])
-
-
-class Loops(OnStore):
-    """Consumed through a client."""
-
-    @pytest.fixture(params=BOTH)
-    async def client(self, request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Client]:
-        """A broker of its own for each test; it does not recognise duplicates itself."""
-        scheme = request.param
-        where = f"/{tmp_path}/messages.db" if scheme == "sqlite" else uuid4().hex
-        with installed():
-            url = f"{scheme}://{where}" + ("?dedup=0s" if scheme in BOTH else "")
-            async with connect(url) as client:
-                for destination in ("orders", "dead"):
-                    if scheme == "pushlike":
-                        await client.provision(Topology(destination=destination, groups=["billing"]))
-                yield client
-
-    async def consume(self, client: Client, handler: Any, **settings: Any) -> dict[str, int]:  # noqa: ANN401 - any handler
-        """Run a handler until nothing is left, and return the counters."""
-        group = "billing" if client.capabilities.groups else None
-        given = {"group": group, "retry": FAST, "dead_letter": "dead", **settings}
-        health = await client.subscriber("orders", **given).run_until_idle(handler)
-        return dict(health.counters)
-
-    # ------------------------------------------------------------ duplicates
-
-    @pytest.mark.parametrize("client", ALL, indirect=True)
-    async def test_many_messages_of_one_key_are_one_effect(self, client: Client, store: Store) -> None:
-        """Cases 1 and 38; promise 25: every duplicate is acked, whoever comes first."""
-        effects: Counter[str] = Counter()
-
-        @idempotent(store, key=key_of)
-        async def handle(delivery: Delivery[Any]) -> None:
-            await asyncio.sleep(0)
-            effects[delivery.body["k"]] += 1
-
-        for number in range(60):
-            await client.publish("orders", {"k": f"{number % 6}", "n": number}, key=f"lane-{number % 7}")
-        counters = await self.consume(client, handle, concurrency=8)
-        assert effects == {f"{number}": 1 for number in range(6)}
-        assert counters["acked"] == 60
-        assert counters["duplicates"] == 54
-        assert counters["failed"] == counters["dead_lettered"] == 0
-
-    async def test_the_same_id_published_twice(self, client: Client, store: Store) -> None:
-        """Case 48: a relay that died between publishing and noting it publishes again with the same id."""
-        ids: list[str | None] = []
-
-        @idempotent(store)
-        async def handle(delivery: Delivery[Any]) -> None:
-            ids.append(delivery.id)
-
-        for _ in range(2):
-            await client.publish("orders", {}, id="order-1")
-        counters = await self.consume(client, handle)
-        assert ids == ["order-1"]
-        assert counters["duplicates"] == 1
-
-    async def test_died_between_completion_and_ack(self, client: Client, store: Store) -> None:
-        """Case 5; promise 5: the redelivery is acked without running."""
-        await self.complete(store, await self.take(store, "1", scope=SCOPE))
-
-        @idempotent(store, key=key_of, scope="job")
-        async def handle(delivery: Delivery[Any]) -> None:
-            pytest.fail("it ran again")
-
-        await client.publish("orders", {"k": "1"})
-        counters = await self.consume(client, handle)
-        assert (counters["acked"], counters["duplicates"]) == (1, 1)
-
-    async def test_two_handlers_and_two_groups_in_one_store(self, client: Client, store: Store) -> None:
-        """Cases 36 and 37; promise 22: each has its own effect, with the same function and a scope given, too."""
-        ran: list[tuple[str | None, str]] = []
-
-        @idempotent(store, key=key_of, scope="job")
-        async def one(delivery: Delivery[Any]) -> None:
-            ran.append((delivery.group, "one"))
-
-        @idempotent(store, key=key_of)
-        async def other(delivery: Delivery[Any]) -> None:
-            ran.append((delivery.group, "other"))
-
-        await client.publish("orders", {"k": "1"})
-        for group, handler in (("a", one), ("b", one), ("c", other), ("d", other)):
-            await self.consume(client, handler, group=group)
-        assert sorted(ran, key=str) == [("a", "one"), ("b", "one"), ("c", "other"), ("d", "other")]
-
-    # ------------------------------------------------------------ workers that died
-
-    @pytest.mark.parametrize("client", ALL, indirect=True)
-    async def test_a_worker_that_died_delays_its_key_and_nothing_else(
-        self, client: Client, store: Store
-    ) -> None:
-        """Cases 3, 4 and 23 to 28: waiting counts no failure, other keys go on, and then it runs as attempt 2."""
-        (dead,) = await store.claim([Ask(scope_of(client), "held")], lock=0.3, ttl=60.0)
-        assert not isinstance(dead, Exception)
-        ran: list[tuple[str, int, bool]] = []
-
-        @idempotent(store, key=key_of, scope="job")
-        async def handle(delivery: Delivery[Any]) -> None:
-            ran.append((delivery.body["k"], delivery.attempt, delivery.fencing_token > dead.token))
-
-        for key in ("held", "a", "b"):
-            await client.publish("orders", {"k": key}, key=key)
-        counters = await self.consume(client, handle, order="key")
-        assert sorted(ran[:2]) == [("a", 1, True), ("b", 1, True)]
-        assert ran[2:] == [("held", 2, True)]
-        assert counters["failed"] == counters["dead_lettered"] == 0
-        assert 1 <= counters["deferred"] <= 5, "it waits, it does not look all the time"
-
-    @pytest.mark.parametrize("client", ALL, indirect=True)
-    async def test_a_worker_that_ends_meanwhile_spares_the_second_run(
-        self, client: Client, store: Store
-    ) -> None:
-        """Cases 23 to 28; promise 25: deferred while in progress elsewhere, then acked as a duplicate."""
-        (held,) = await store.claim([Ask(scope_of(client), "held")], lock=0.3, ttl=60.0)
-        assert not isinstance(held, Exception)
-
-        @idempotent(store, key=key_of, scope="job")
-        async def handle(delivery: Delivery[Any]) -> None:
-            assert delivery.body["k"] == "free"
-            assert await self.complete(store, Grip(scope_of(client), "held", held.token))
-
-        for key in ("held", "free"):
-            await client.publish("orders", {"k": key}, key=key)
-        counters = await self.consume(client, handle)
-        assert (counters["acked"], counters["duplicates"], counters["failed"]) == (2, 1, 0)
-
-    async def test_a_worker_count_in_the_row_is_believed(self, client: Client, store: Store) -> None:
-        """Cases 44 and 46; promise 10: the highest of what is known."""
-        for _ in range(2):
-            await self.release(store, await self.take(store, "1", scope=SCOPE), "failed")
-        attempts: list[int] = []
-
-        @idempotent(store, key=key_of, scope="job")
-        async def handle(delivery: Delivery[Any]) -> None:
-            attempts.append(delivery.attempt)
-            raise ValueError
-
-        await client.publish("orders", {"k": "1"})
-        counters = await self.consume(client, handle)
-        assert attempts == [3]
-        assert counters["dead_lettered"] == 1
-
-    @pytest.mark.parametrize("client", ["loglike", "memory", "sqlite"], indirect=True)
-    async def test_attempts_survive_a_restart(self, client: Client, store: Store) -> None:
-        """Case 46; promise 28: where nobody but the row remembers them, too."""
-        attempts: list[int] = []
-        stopping = asyncio.Event()
-
-        @idempotent(store, key=key_of, scope="job")
-        async def handle(delivery: Delivery[Any]) -> None:
-            attempts.append(delivery.attempt)
-            if len(attempts) == 1:
-                stopping.set()
-                raise ValueError
-
-        await client.publish("orders", {"k": "1"}, key="k")
-        slow = RetryPolicy(max_attempts=3, initial=60.0, max=60.0)
-        subscriber = client.subscriber("orders", group="billing", retry=slow, drain=2.5)
-        running = asyncio.create_task(subscriber.run(handle))
-        await stopping.wait()
-        while (await self._peek(store, "1")) != 1:  # the release is on its way
-            await asyncio.sleep(0.001)
-        await subscriber.aclose()
-        await running
-        await client.subscriber("orders", group="billing").seek("oldest")
-        await self.consume(client, handle)
-        assert attempts == [1, 2]
-
-    async def _peek(self, store: Store, key: str) -> int | None:
-        """Attempts of a row that nobody has; looking changes nothing."""
-        answer = await self.ask(store, key, scope=SCOPE)
-        if answer.state != "acquired":
-            return None
-        await self.release(store, Grip(SCOPE, key, answer.token), "returned")
-        return answer.attempts
-
-    # ------------------------------------------------------------ failures
+class Failures(Consuming):
+    """Every way out of a handler but success."""
 
     @pytest.mark.parametrize("client", ALL, indirect=True)
     async def test_a_failure_runs_again_with_a_higher_token(self, client: Client, store: Store) -> None:
@@ -264,12 +65,12 @@ class Loops(OnStore):
         async with client:
 
             @idempotent(store, key=key_of, scope="job")
-            async def handle(delivery: Delivery[Any]) -> None:
+            async def handle(_delivery: Delivery[Any]) -> None:
                 faults.always("send", Fail(RejectedError("no")))
                 raise DeadLetter("poison")
 
             await client.publish("orders", {"k": "1"})
-            subscriber = client.subscriber("orders", group="billing", dead_letter="dead")
+            subscriber = client.subscriber("orders", group="billing", dead_letter="dead", drain=0.1)
             running = asyncio.create_task(subscriber.run(handle))
             await until(lambda: "dead letter" in subscriber.health().reasons)
             assert subscriber.health().counters["dead_lettered"] == 0
@@ -403,7 +204,7 @@ class Loops(OnStore):
         begun, unwinding, let = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
         @idempotent(store, key=key_of, scope="job")
-        async def handle(delivery: Delivery[Any]) -> None:
+        async def handle(_delivery: Delivery[Any]) -> None:
             begun.set()
             try:
                 await asyncio.Event().wait()
@@ -421,14 +222,14 @@ class Loops(OnStore):
         let.set()
         await closing
         await running
-        assert await self._peek(store, "1") == 0
+        assert await self.peek(store, "1") == 0
 
     async def test_claims_are_made_for_what_is_about_to_run(self, client: Client, store: Store) -> None:
         """Case 47; promise 29: not for the buffer, where they would run out."""
         begun, let = asyncio.Event(), asyncio.Event()
 
         @idempotent(store, key=key_of, scope="job")
-        async def handle(delivery: Delivery[Any]) -> None:
+        async def handle(_delivery: Delivery[Any]) -> None:
             begun.set()
             await let.wait()
 
@@ -453,7 +254,7 @@ class Loops(OnStore):
         """Case 16: at start-up, with both numbers."""
 
         @idempotent(store, ttl=3600)
-        async def handle(delivery: Delivery[Any]) -> None:
+        async def handle(_delivery: Delivery[Any]) -> None:
             pass
 
         async with connect("memory://?retention=2d") as client:
