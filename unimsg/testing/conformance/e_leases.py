@@ -6,6 +6,7 @@ A lease is that of `World.brief` clients: short, so that a test can outlive seve
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -82,9 +83,13 @@ class Leases(Section):
         client = world.connect(lease=seconds)
         faults = inject(client)
         await publish(client, destination, 5)
-        seen = await gather(client, destination, 5, group=world.group)
+        seen = Gathered(5)
+        hold = Hold(seen)
 
-        assert await extended_only(client, faults, destination, world.group) == 1
+        async with consuming(client, destination, hold, group=world.group) as subscriber:
+            await eventually(lambda: subscriber.health().counters["acked"] == 5, "five are acked")
+            assert await extended_while_held(client, faults, destination, hold) == 1
+
         assert sorted(seen.bodies) == [0, 1, 2, 3, 4]
 
     @requires(lease=True)
@@ -129,16 +134,21 @@ class Leases(Section):
         client = world.connect(lease=seconds)
         faults, effects = inject(client), list[Any]()
 
+        async def note(delivery: Delivery[Any]) -> None:
+            effects.append(delivery.body)
+
+        hold = Hold(note)
+
         @unimsg.idempotent(unimsg.store("memory://"), key=lambda delivery: delivery.body)
         async def handle(delivery: Delivery[Any]) -> None:
-            effects.append(delivery.body)
+            await hold(delivery)
 
         async with consuming(client, destination, handle, group=world.group) as subscriber:
             for count in (1, 2, 3):
                 await client.publish(destination, "once")
                 await eventually(lambda: subscriber.health().counters["acked"] == count, "it is acked")  # noqa: B023 - awaited at once
+            assert await extended_while_held(client, faults, destination, hold) == 1
 
-        assert await extended_only(client, faults, destination, world.group) == 1
         assert effects == ["once"]
 
     # ------------------------------------------------------------ prefetch
@@ -237,20 +247,30 @@ def short_lease(world: World) -> float:
     return world.lease
 
 
-async def extended_only(client: Client, faults: Faults, destination: str, group: str | None) -> int:
-    """Hold one more message for more than a lease; return how many tokens were extended meanwhile."""
+class Hold:
+    """A handler that keeps the message `held` until it is told to go on; any other goes to another handler."""
+
+    def __init__(self, other: Callable[[Delivery[Any]], Awaitable[None]]) -> None:
+        self.held = Gathered(1)
+        self.go = asyncio.Event()
+        self._other = other
+
+    async def __call__(self, delivery: Delivery[Any]) -> None:
+        """Handle one."""
+        if delivery.body != "held":
+            await self._other(delivery)
+            return
+        await self.held(delivery)
+        await self.go.wait()
+
+
+async def extended_while_held(client: Client, faults: Faults, destination: str, hold: Hold) -> int:
+    """Have one more message held until its lease was extended twice; return how many were extended meanwhile."""
     before = len(faults.extended)
     await client.publish(destination, "held", key="held")
-    held, go = Gathered(1), asyncio.Event()
-
-    async def handle(delivery: Delivery[Any]) -> None:
-        await held(delivery)
-        await go.wait()
-
-    async with consuming(client, destination, handle, group=group):
-        await held.enough()
-        await eventually(lambda: len(faults.extended) >= before + 2, "its lease is extended twice")
-        go.set()
+    await hold.held.enough()
+    await eventually(lambda: len(faults.extended) >= before + 2, "its lease is extended twice")
+    hold.go.set()
     seen: list[Any] = []
     for tokens in faults.extended[before:]:
         seen += [token for token in tokens if token not in seen]
