@@ -19,9 +19,18 @@ from tools.brokers.process import Process, Running, await_answer, free_ports, sp
 VERSION = "4.4.0"
 ARTEFACTS = (
     f"org.apache.kafka:kafka_2.13:{VERSION}",
-    "org.apache.kafka:kafka-tools:4.3.1!",  # the newest there is, 2026-11; console and performance tools
+    "org.apache.kafka:kafka-tools:4.3.1!",  # the newest there is, 2026-11; its performance tools run on 4.4
     "org.slf4j:slf4j-simple:1.7.36",
 )
+CONSOLE = (
+    "org.apache.kafka:kafka-tools:4.3.1!",
+    "org.apache.kafka:kafka-tools-api:4.3.1",
+    "org.apache.kafka:kafka-clients:4.3.1",
+    "org.apache.kafka:kafka-server-common:4.3.1",
+    "net.sf.jopt-simple:jopt-simple:5.0.4",
+    "org.slf4j:slf4j-simple:1.7.36",
+)
+"""What Kafka's console tools need: they run on the version they were made with only."""
 USER, PASSWORD = "alice", "alice-secret"
 ACCESS_KEY, SECRET_KEY = "AKIDUNIMSGTESTS", "unimsg-tests-secret"
 CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qg"
@@ -94,10 +103,6 @@ class Cluster:
         for process in self.processes.values():
             process.signal(signal.SIGCONT)
             process.kill()
-
-    def tool(self, name: str, *arguments: str) -> Sequence[str]:
-        """Return the command line of one of Kafka's own tools, a class of `org.apache.kafka.tools`."""
-        return self._java(f"org.apache.kafka.tools.{name}", *arguments, heap="256m", log="error")
 
     # ------------------------------------------------------------ inside
 
