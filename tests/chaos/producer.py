@@ -35,6 +35,8 @@ async def main(plan: Plan, me: str) -> None:
     todo = (parcel for parcel in plan.parcels(name_of(me)) if parcel.id not in confirmed)
     async with unimsg.connect(plan.url) as client:
         publisher = client.publisher(plan.destination, codec=Body)
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
         for parcels in windows(todo):
             left = parcels
             while left:

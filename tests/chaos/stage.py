@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -21,6 +22,29 @@ STOPPING = 60.0
 """Seconds that a process may take to stop when it is asked to."""
 
 
+class Life:
+    """One life of a process."""
+
+    def __init__(self, me: str, process: asyncio.subprocess.Process) -> None:
+        self.me = me
+        self.process = process
+        self.doomed = False
+        self._up = asyncio.create_task(self._says())
+
+    async def _says(self) -> None:
+        if self.process.stdout is not None:
+            await self.process.stdout.readline()
+
+    @property
+    def up(self) -> bool:
+        """Whether it works: it has said that it is ready, and has not ended."""
+        return self._up.done() and self.process.returncode is None
+
+    async def ready(self) -> None:
+        """Return when it has said that it is ready to be told anything, or has ended."""
+        await self._up
+
+
 class Stage:
     """The processes of one plan, by name; a killed one begins another life at once."""
 
@@ -28,79 +52,76 @@ class Stage:
         self.plan = plan
         self.ledger = Ledger(plan.events)
         self._path = str(plan.save())
-        self._lives: dict[str, int] = {}
-        self._running: dict[str, asyncio.subprocess.Process] = {}
-        self._doomed: set[str] = set()
+        self._born: Counter[str] = Counter()
+        self._lives: dict[str, Life] = {}
 
     async def start(self, role: str, name: str) -> None:
         """Start the next life of a process."""
-        self._lives[name] = life = self._lives.get(name, 0) + 1
+        self._born[name] += 1
+        me = who(name, self._born[name])
         with self.plan.log(name).open("ab") as log:
-            self._running[name] = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", f"tests.chaos.{role}", self._path, who(name, life)),
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", f"tests.chaos.{role}", self._path, me),
                 cwd=ROOT,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
             )
+        self._lives[name] = Life(me, process)
 
     async def kill(self, name: str) -> bool:
         """Kill a process as a lost machine would; False: it had ended before."""
-        process, me = self._running[name], self._who(name)
-        if process.returncode is not None:
+        life = self._lives[name]
+        if life.process.returncode is not None:
             return False
-        self.ledger.write(Killing(me))
-        self._doomed.add(me)
-        process.kill()
-        return await self._over(name) == -signal.SIGKILL
+        self.ledger.write(Killing(life.me))
+        life.doomed = True
+        life.process.kill()
+        return await self._over(life) == -signal.SIGKILL
 
-    async def _over(self, name: str) -> int:
+    async def _over(self, life: Life) -> int:
         """Wait for the end of a process and write it down; returns its exit code."""
-        me, code = self._who(name), await self._running[name].wait()
-        self.ledger.write(Killed(me) if code == -signal.SIGKILL and me in self._doomed else Ran(me, code))
+        code = await life.process.wait()
+        killed = life.doomed and code == -signal.SIGKILL
+        self.ledger.write(Killed(life.me) if killed else Ran(life.me, code))
         return code
 
     async def harass(self, role: str, every: float) -> None:
-        """Kill one of a role about every so many seconds, and start it again, until cancelled."""
+        """Kill one of a role about every so many seconds, and start it again, until cancelled.
+
+        Only while all of them work: on a busy machine they would do nothing but start, and never meet.
+        """
         random = Random(f"{self.plan.seed}/{role}")
         names = self.plan.names(role)
         left = self.plan.kills
         while every and left != 0:
             await asyncio.sleep(every * random.uniform(0.5, 1.5))
             name = random.choice(names)
-            if await self.kill(name):
+            if all(self._lives[each].up for each in names) and await self.kill(name):
                 await self.start(role, name)
                 left = left and left - 1
 
     async def ended(self, names: Sequence[str]) -> None:
         """Return when these have ended by themselves, whatever life they are in."""
         for name in names:
-            while self._running[name].returncode is None:
-                await self._running[name].wait()
+            while self._lives[name].process.returncode is None:
+                await self._lives[name].process.wait()
                 await asyncio.sleep(0.1)  # a killed one is started again meanwhile
-            await self._over(name)
+            await self._over(self._lives[name])
 
     async def stop(self, names: Sequence[str]) -> None:
         """Ask these to stop, as a deployment would, and write down how they ended."""
+        lives = [self._lives[name] for name in names]
         async with asyncio.timeout(STOPPING):
-            for name in names:
-                await self._ready(name)
-                if self._running[name].returncode is None:
-                    self._running[name].send_signal(signal.SIGTERM)
-            for name in names:
-                await self._over(name)
-
-    async def _ready(self, name: str) -> None:
-        """Return when it said that it is ready to be told anything, or has ended."""
-        output = self._running[name].stdout
-        if output is not None:
-            await output.readline()
+            for life in lives:
+                await life.ready()
+                if life.process.returncode is None:
+                    life.process.send_signal(signal.SIGTERM)
+            for life in lives:
+                await self._over(life)
 
     def abandon(self) -> None:
         """Leave nothing behind, whatever happened."""
-        for process in self._running.values():
-            if process.returncode is None:
-                process.kill()
+        for life in self._lives.values():
+            if life.process.returncode is None:
+                life.process.kill()
         self.ledger.close()
-
-    def _who(self, name: str) -> str:
-        return who(name, self._lives[name])
