@@ -26,6 +26,7 @@ from tools.brokers import maven
 from tools.brokers.kafka import ARTEFACTS, Cluster
 from tools.brokers.services import HOME, found
 from unimsg import codecs
+from unimsg.capabilities import Ordering
 from unimsg.message import Message
 from unimsg.spi import Topology
 
@@ -35,7 +36,7 @@ FEW = 5_000
 WINDOW = 1000
 BODY = bytes(1024)
 KEYS = [f"customer-{number:06}" for number in range(10_000)]
-HEADERS = [
+HEADERS: list[tuple[str, str | bytes | None]] = [
     ("unimsg-id", b"01a2138e-b29c-7745-bbd7-b2204b4ef07b"),
     ("content-type", b"application/octet-stream"),
 ]
@@ -150,7 +151,7 @@ def faststream(servers: str, topic: str) -> Callable[[], Awaitable[None]]:
         from faststream.kafka import KafkaBroker  # noqa: PLC0415 - only `make bench` has it
 
         async with KafkaBroker(servers, enable_idempotence=True, acks="all", logger=None) as client:
-            headers = {name: value.decode() for name, value in HEADERS}
+            headers = {name: str(value) for name, value in HEADERS}
             await _at_once(
                 FEW * 2, lambda key: client.publish(BODY, topic, key=key.encode(), headers=headers)
             )
@@ -194,13 +195,13 @@ def librdkafka(servers: str, topic: str) -> Callable[[], Awaitable[None]]:
 # ---------------------------------------------------------------- in
 
 
-def ours_in(servers: str, topic: str, order: str) -> Callable[[], Awaitable[None]]:
+def ours_in(servers: str, topic: str, order: Ordering) -> Callable[[], Awaitable[None]]:
     """A handler, 64 workers."""
 
     async def run() -> None:
         done, count = asyncio.Event(), 0
 
-        async def handle(_: unimsg.Delivery[bytes]) -> None:
+        async def handle(_: unimsg.Delivery[bytes | None]) -> None:
             nonlocal count
             count += 1
             if count == MESSAGES:
@@ -212,7 +213,7 @@ def ours_in(servers: str, topic: str, order: str) -> Callable[[], Awaitable[None
                 group=_group(),
                 codec=codecs.BYTES,
                 order=order,
-                concurrency=64,  # type: ignore[arg-type]  # one of the levels
+                concurrency=64,
             )
             running = asyncio.create_task(subscriber.run(handle))
             await done.wait()
@@ -249,9 +250,10 @@ def faststream_in(servers: str, topic: str) -> Callable[[], Awaitable[None]]:
     async def run() -> None:
         from faststream.kafka import KafkaBroker  # noqa: PLC0415 - only `make bench` has it
 
-        client, done, count = KafkaBroker(servers, logger=None), asyncio.Event(), 0
+        client: Any = KafkaBroker(servers, logger=None)
+        done, count = asyncio.Event(), 0
 
-        @client.subscriber(topic, group_id=_group(), auto_offset_reset="earliest")
+        @client.subscriber(topic, group_id=_group(), auto_offset_reset="earliest")  # type: ignore[untyped-decorator]  # theirs
         async def handle(_: bytes) -> None:
             nonlocal count
             count += 1

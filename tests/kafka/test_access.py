@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -93,7 +94,7 @@ async def test_a_token_from_a_file_is_accepted(listener: Listener, topic: MakeTo
     await works(f"kafka://{listener('SASL_PLAINTEXT')}?auth=oauth&token_file={file}&tls=off", await topic())
 
 
-MISTAKES = {
+MISTAKES: dict[str, tuple[str, str, Any, str]] = {
     "wrong password": (
         "SASL_SSL",
         f"user={USER}&password=wrong&auth=scram&ca=CA",

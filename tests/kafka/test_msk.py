@@ -125,7 +125,7 @@ async def test_the_brokers_are_found_by_the_name_of_the_cluster(monkeypatch: pyt
 
 async def test_a_cluster_that_is_not_there_or_not_ready_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first for good, the second for now."""
-    options = {"scheme": "msk", "region": "eu-west-1", "cluster": "orders"}
+    options: Any = {"scheme": "msk", "region": "eu-west-1", "cluster": "orders"}
 
     with pytest.raises(NotFoundError, match="no MSK cluster 'orders' in eu-west-1"):
         await msk.find(Options(**options, boto=answering(monkeypatch, ANSWER, name="orders-3")))

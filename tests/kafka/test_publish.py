@@ -127,7 +127,7 @@ async def test_partitions_that_are_added_are_found(url: str, topic: MakeTopic) -
         await admin.start()
         await admin.create_partitions({name: NewPartitions(3)})
         await admin.close()
-        link = publisher._batcher.link  # type: ignore[union-attr]  # it has published
+        link: Any = publisher._batcher.link  # type: ignore[union-attr]  # it has published
         async with asyncio.timeout(30):
             while publisher.stats.reopened == 0:
                 await link.sender._producer._native.client.force_metadata_update()

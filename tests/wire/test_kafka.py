@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from unimsg.backends.kafka import wire
 from unimsg.errors import MessageTooLargeError, RejectedError
 from unimsg.headers import RawHeaders
-from unimsg.message import Message
+from unimsg.message import Message, WireMessage
 
 # org.apache.kafka.common.utils.UtilsTest.testMurmur2, Apache Kafka 4.4, as signed 32-bit numbers
 VECTORS = {
@@ -100,7 +100,7 @@ def test_a_record_is_never_larger_than_it_is_measured(
     body: bytes, key: str | None, headers: dict[str, str], id_: str
 ) -> None:
     """Promise 19: batches are cut by what is measured, and one that is too large would spoil a producer."""
-    message = Message(
+    message: WireMessage = Message(
         body=body, key=key, headers=headers, id=id_, content_type="application/json", timestamp=1e9
     )
     builder = DefaultRecordBatchBuilder(
@@ -120,7 +120,7 @@ def test_a_record_is_never_larger_than_it_is_measured(
 def test_one_byte_too_many_is_refused() -> None:
     """Promise 19: with the number and the fix."""
     measure = wire.measure(limit=100, max_body=90)
-    message = Message(body=b"x" * 90, key="k" * 6, headers={"a": "bcd"})
+    message: WireMessage = Message(body=b"x" * 90, key="k" * 6, headers={"a": "bcd"})
     measure(message)
 
     with pytest.raises(MessageTooLargeError, match=r"101 bytes, the limit is 90: .* max_body=") as refused:
