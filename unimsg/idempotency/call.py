@@ -35,9 +35,9 @@ class _Run:
 
     __slots__ = ("grip", "lost", "task", "until")
 
-    def __init__(self, grip: Grip, task: asyncio.Task[Any] | None, until: float) -> None:
+    def __init__(self, grip: Grip, until: float) -> None:
         self.grip = grip
-        self.task = task
+        self.task = asyncio.current_task()
         self.until = until
         self.lost = False
 
@@ -65,38 +65,48 @@ class Calls:
 
     async def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - what it returns
         """Run it, or return what it returned for this key before."""
-        async with self._policy.store as store:
-            policy, ask = self._policy, self._asked(args, kwargs)
-            if ask is None:
-                return await self._function(*args, **kwargs)
-            asked_at = asyncio.get_running_loop().time()
-            try:
-                (answer,) = await store.claim((ask,), lock=self._lock, ttl=policy.ttl)
-                if isinstance(answer, StoreUnavailableError):
-                    raise answer
-            except StoreUnavailableError as error:
-                if policy.on_store_error == "defer":
-                    raise
-                log.warning("%s runs unclaimed: %s", self._name, error)
-                return await self._function(*args, **kwargs)
-            if answer.state != "acquired":
-                return self._duplicate(ask, answer, args)
-            grip = Grip(ask.scope, ask.key, answer.token)
-            if asyncio.get_running_loop().time() - asked_at >= self._lock:
-                await self._release(grip, "returned")
-                raise StoreUnavailableError(f"the store took longer than a claim lasts ({self._lock:g} s)")
-            if args and isinstance(args[0], Delivery):
-                args[0].fencing_token = answer.token
-                args[0].attempt = max(args[0].attempt, answer.attempts + 1)
-            return await self._claimed(grip, asked_at, args, kwargs)
+        store, loop = self._policy.store, asyncio.get_running_loop()
+        if not store.join(loop):
+            async with store:
+                return await self._run(loop, args, kwargs)
+        try:
+            return await self._run(loop, args, kwargs)
+        finally:
+            if not store.leave():
+                await store.__aexit__(None, None, None)
 
-    def _asked(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Ask | None:
-        scope = self._scope
+    async def _run(
+        self, loop: asyncio.AbstractEventLoop, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:  # noqa: ANN401 - what it returns
+        policy, delivery, scope = self._policy, None, self._scope
         if args and isinstance(args[0], Delivery):  # a handler called by hand has the rows that its loop has
-            scope = self._policy.scope_of(self._name, args[0].destination, args[0].group)
-        return self._policy.ask(scope, args, kwargs)
+            delivery = args[0]
+            scope = policy.scope_of(self._name, delivery.destination, delivery.group)
+        ask = policy.ask(scope, delivery, args, kwargs)
+        if ask is None:
+            return await self._function(*args, **kwargs)
+        asked_at, store = loop.time(), policy.store
+        try:
+            (answer,) = await store.claim((ask,), lock=self._lock, ttl=policy.ttl)
+            if isinstance(answer, StoreUnavailableError):
+                raise answer
+        except StoreUnavailableError as error:
+            if policy.on_store_error == "defer":
+                raise
+            log.warning("%s runs unclaimed: %s", self._name, error)
+            return await self._function(*args, **kwargs)
+        if answer.state != "acquired":
+            return self._duplicate(ask, answer, delivery)
+        grip = Grip(ask.scope, ask.key, answer.token)
+        if store.shared and loop.time() - asked_at >= self._lock:
+            await self._release(grip, "returned")
+            raise StoreUnavailableError(f"the store took longer than a claim lasts ({self._lock:g} s)")
+        if delivery is not None:
+            delivery.fencing_token = answer.token
+            delivery.attempt = max(delivery.attempt, answer.attempts + 1)
+        return await self._claimed(loop, _Run(grip, asked_at + self._lock), args, kwargs)
 
-    def _duplicate(self, ask: Ask, answer: Answer, args: tuple[Any, ...]) -> Any:  # noqa: ANN401 - what it returned
+    def _duplicate(self, ask: Ask, answer: Answer, delivery: Delivery[Any] | None) -> Any:  # noqa: ANN401 - what it returned
         if answer.state == "completed":
             return again(self._codec, answer.outcome, self._name, ask.key)
         if answer.state == "in_progress":
@@ -106,15 +116,15 @@ class Calls:
             )
         if answer.state == "reused":
             raise reused(ask)
-        if args and isinstance(args[0], Delivery):
+        if delivery is not None:
             return None
         raise IdempotencyError(f"{self._name} failed for good for key {ask.key!r}")
 
     async def _claimed(
-        self, grip: Grip, asked_at: float, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, loop: asyncio.AbstractEventLoop, run: _Run, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:  # noqa: ANN401 - what it returns
-        run = _Run(grip, asyncio.current_task(), asked_at + self._lock)
-        self._beat.add(run)
+        grip = run.grip
+        self._beat.add(run, loop)
         try:
             result = await self._function(*args, **kwargs)
         except BaseException as error:
@@ -129,8 +139,11 @@ class Calls:
         self._beat.remove(run)
         if run.lost:
             await _uncancel(run.task)
-        outcome = kept(self._codec, result, self._name)
-        if not await self._owed(self._complete(grip, outcome)):
+        outcome = kept(self._codec, result, self._name) if result is not None else None
+        completing = self._complete(grip, outcome)
+        # a store that never waits cannot be interrupted either
+        current = await (self._owed(completing) if self._policy.store.shared else completing)
+        if not current:
             self._refuse(grip, None)
         return result
 
@@ -139,8 +152,6 @@ class Calls:
 
     async def _owed(self, work: Coroutine[Any, Any, T]) -> T:
         """Finish what is owed to the store, also when this call is cancelled meanwhile; then that is raised."""
-        if not self._policy.store.shared:
-            return await work  # it does not wait
         task = asyncio.create_task(work, name=f"unimsg.call[{self._name}]")
         cancelled: asyncio.CancelledError | None = None
         while not task.done():
@@ -156,15 +167,17 @@ class Calls:
 
     async def _complete(self, grip: Grip, outcome: bytes | None) -> bool:
         """Complete, for as long as the claim surely lasts; then give up: raising would invite a second effect."""
-        loop, ttl = asyncio.get_running_loop(), self._policy.ttl
-        until = loop.time() + min(self._lock / 2, PATIENCE)
-        backoff = Backoff(initial=0.05, max=2.0)
+        store, ttl = self._policy.store, self._policy.ttl
+        backoff: Backoff | None = None
         while True:
             try:
-                (current,) = await self._policy.store.complete((grip,), (outcome,), ttl=ttl)
+                (current,) = await store.complete((grip,), (outcome,), ttl=ttl)
             except StoreUnavailableError as error:
+                now = asyncio.get_running_loop().time()
+                if backoff is None:
+                    backoff, until = Backoff(initial=0.05, max=2.0), now + min(self._lock / 2, PATIENCE)
                 pause = backoff.next()
-                if loop.time() + pause >= until:
+                if now + pause >= until:
                     log.error("%s was done and could not be marked so: %s", self._name, error)  # noqa: TRY400 - foreseen
                     return True
                 await asyncio.sleep(pause)
@@ -192,9 +205,8 @@ class Heartbeat:
         self._timer: asyncio.TimerHandle | None = None
         self._renewing: asyncio.Task[None] | None = None
 
-    def add(self, run: _Run) -> None:
+    def add(self, run: _Run, loop: asyncio.AbstractEventLoop) -> None:
         """It runs now."""
-        loop = asyncio.get_running_loop()
         if loop is not self._loop:
             self._loop, self._timer = loop, None
             self._running.clear()

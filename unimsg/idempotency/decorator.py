@@ -119,9 +119,9 @@ class Idempotent:
             return self
         return Idempotent(cast("Any", self.handler).__get__(instance, owner), self._policy, self._codec)
 
-    async def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the function's own
+    def __call__(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:  # noqa: ANN401 - the function's own
         """Run once for each key."""
-        return await self._calls.run(args, kwargs)
+        return self._calls.run(args, kwargs)
 
     async def guard(
         self, *, destination: str, group: str | None, lease: float | None, retention: float | None = None

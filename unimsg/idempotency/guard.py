@@ -71,7 +71,7 @@ class StoreGuard:
 
     def _asked(self, delivery: Delivery[Any]) -> Claim | Ask:
         try:
-            return self._policy.ask(self._scope, (delivery,), {}) or Claim("run")
+            return self._policy.ask(self._scope, delivery, (delivery,), {}) or Claim("run")
         except IdempotencyError as error:
             return Claim("reject", error=error)
 

@@ -70,21 +70,46 @@ class Policy:
             _refuse("ttl", given["ttl"], f"longer than the lock of {lock:g} s")
         return cls(store=store, **{**given, "ttl": ttl, "lock": lock})
 
-    def ask(self, scope: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Ask | None:
+    def ask(
+        self, scope: str, delivery: Delivery[Any] | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Ask | None:
         """Return what to claim for these arguments; None: there is no key, and it may run without.
+
+        Args:
+            scope: whose keys they are.
+            delivery: the first argument, if it is one.
+            args: what the function is called with.
+            kwargs: the same, by name.
 
         Raises:
             MissingKeyError: there is no key, or none that can be used.
         """
-        delivery = args[0] if args and isinstance(args[0], Delivery) else None
-        if self.key is None:
-            if delivery is None:
-                raise MissingKeyError(
-                    "a plain call has no message id to take for a key: give @idempotent(key=)"
-                )
-            key: object = delivery.id
+        key = self._key(delivery, args, kwargs)
+        if key is None:
+            return None
+        fingerprint, redrive = None, 0
+        if self.fingerprint is not None:
+            try:
+                fingerprint = _digest(self.fingerprint(*args, **kwargs))
+            except Exception as error:
+                raise MissingKeyError(f"fingerprint= raised {type(error).__name__}: {error}") from error
+        if delivery is not None and delivery.headers:
+            mark = redrive_of(delivery.headers)
+            redrive = mark.number if mark is not None else 0
+        return Ask(scope, key, fingerprint, redrive)
+
+    def _key(
+        self, delivery: Delivery[Any] | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> str | None:
+        if self.key is not None:
+            try:
+                key: object = self.key(*args, **kwargs)
+            except Exception as error:
+                raise MissingKeyError(f"key= raised {type(error).__name__}: {error}") from error
+        elif delivery is not None:
+            key = delivery.id
         else:
-            key = self._asked("key", self.key, args, kwargs)
+            raise MissingKeyError("a plain call has no message id to take for a key: give @idempotent(key=)")
         if key is None or key == "":
             if self.on_missing_key == "run":
                 return None
@@ -93,22 +118,11 @@ class Policy:
                 if self.key is None
                 else f"key= returned {key!r}: there is no key, so running it could not be made safe"
             )
+        if isinstance(key, str):
+            return stored(key)
         if isinstance(key, int) and not isinstance(key, bool):
-            key = str(key)
-        if not isinstance(key, str):
-            raise MissingKeyError(f"key= returned {type(key).__name__}, not text: return str(...) of it")
-        fingerprint = None
-        if self.fingerprint is not None:
-            fingerprint = _digest(self._asked("fingerprint", self.fingerprint, args, kwargs))
-        redrive = redrive_of(delivery.headers) if delivery is not None and delivery.headers else None
-        return Ask(scope, stored(key), fingerprint, redrive.number if redrive is not None else 0)
-
-    @staticmethod
-    def _asked(name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - the user's
-        try:
-            return function(*args, **kwargs)
-        except Exception as error:
-            raise MissingKeyError(f"{name}= raised {type(error).__name__}: {error}") from error
+            return str(key)
+        raise MissingKeyError(f"key= returned {type(key).__name__}, not text: return str(...) of it")
 
     def scope_of(self, name: str, destination: str | None = None, group: str | None = None) -> str:
         """Return whose keys these are: destination, group and handler; a given scope stands for all but the group."""

@@ -123,10 +123,23 @@ class Store(ABC):
 
     # ------------------------------------------------------------ who uses it
 
-    async def __aenter__(self) -> Self:
-        loop = asyncio.get_running_loop()
+    def join(self, loop: asyncio.AbstractEventLoop, /) -> bool:
+        """Become one more of its users, if it has some on this loop; `leave` or `__aexit__` ends that."""
         if self._users and self._loop is loop:
             self._users += 1
+            return True
+        return False
+
+    def leave(self) -> bool:
+        """Be no user any more, unless the last one: that one has to close it, by `__aexit__`."""
+        if self._users > 1:
+            self._users -= 1
+            return True
+        return False
+
+    async def __aenter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        if self.join(loop):
             return self
         if self._loop is not loop:
             if self._users and self._loop is not None and not self._loop.is_closed():

@@ -6,8 +6,8 @@ than forget one and let its effect happen twice.
 
 from __future__ import annotations
 
-import asyncio
 import threading
+from asyncio import get_running_loop
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
@@ -64,6 +64,7 @@ class MemoryStore(Store):
 
     def __init__(self, options: Options, clock: Callable[[], float] | None = None) -> None:
         self._options = options
+        self._most = options.keys
         self._clock = clock
         self._table = _table(options.name)
 
@@ -75,14 +76,16 @@ class MemoryStore(Store):
         return len(self._table.rows)
 
     def _now(self) -> float:
-        return self._clock() if self._clock is not None else asyncio.get_running_loop().time()
+        return (self._clock or get_running_loop().time)()
 
     async def claim(self, asks: Sequence[Ask], /, *, lock: float, ttl: float) -> Sequence[Answer]:
         """See `Store.claim`; raises StoreUnavailableError when it is full, and then nothing was claimed."""
         now, table = self._now(), self._table
         with table.lock:
-            if len(table.rows) + len(asks) > self._options.keys:
-                table.make_room(len(asks), self._options.keys, now)
+            if len(table.rows) + len(asks) > self._most:
+                table.make_room(len(asks), self._most, now)
+            if len(asks) == 1:  # what a plain call asks for
+                return (table.claim(asks[0], lock, ttl, now),)
             return [table.claim(ask, lock, ttl, now) for ask in asks]
 
     async def renew(self, grips: Sequence[Grip], /, *, lock: float) -> Sequence[bool]:
@@ -97,6 +100,8 @@ class MemoryStore(Store):
         """See `Store.complete`."""
         now, table = self._now(), self._table
         with table.lock:
+            if len(grips) == 1:
+                return (table.row(grips[0]).complete(grips[0].token, outcomes[0], ttl=ttl, now=now),)
             return [
                 table.row(grip).complete(grip.token, outcome, ttl=ttl, now=now)
                 for grip, outcome in zip(grips, outcomes, strict=True)
