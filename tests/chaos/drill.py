@@ -46,8 +46,8 @@ class Progress:
 
     async def reach(self, part: float) -> None:
         """Return when so large a part of all messages had its effect."""
-        while len(self._effects) < part * self._plan.messages:
-            await asyncio.sleep(LOOK)  # noqa: ASYNC110 - what is waited for stands in other processes' files
+        while len(self._effects) < part * self._plan.messages:  # noqa: ASYNC110 - other processes write them to files
+            await asyncio.sleep(LOOK)
 
     async def until_done(self) -> None:
         """Return when every confirmed message is completed, or nothing moves any more."""

@@ -7,7 +7,7 @@ here. An answer that does not come makes this client useless, and the next one i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -41,7 +41,7 @@ class Cluster:
     """The brokers, as an operator sees them."""
 
     def __init__(self, access: Access) -> None:
-        self._admin = AIOKafkaAdminClient(**access.settings)
+        self._admin: Any = AIOKafkaAdminClient(**access.settings)
 
     async def open(self) -> None:
         """Connect: one attempt."""

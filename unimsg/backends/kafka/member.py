@@ -101,7 +101,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is no
 
     # ------------------------------------------------------------ what aiokafka calls
 
-    async def on_partitions_assigned(self, assigned: set[Any]) -> None:
+    async def on_partitions_assigned(self, assigned: set[Any]) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]  # aiokafka awaits it
         """These are given: put where the group starts if they were never read, before anything of them is taken."""
         if assigned:
             self.consumer.pause(*assigned)
@@ -117,7 +117,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is no
         self._watch_for_a_storm()
         self._joined.set()
 
-    async def on_partitions_revoked(self, revoked: set[Any]) -> None:
+    async def on_partitions_revoked(self, revoked: set[Any]) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]  # aiokafka awaits it
         """All are taken: drained first while this member is in good standing, lost when it is not."""
         self._joined.clear()
         held = list(self.held.values())
@@ -136,7 +136,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is no
 
     def _is_expelled(self) -> bool:
         """Whether the group goes on without this member: then its partitions are somebody else's already."""
-        coordinator = self.consumer._coordinator  # noqa: SLF001 - aiokafka calls back alike in both cases
+        coordinator: Any = self.consumer._coordinator  # noqa: SLF001 - aiokafka calls back alike in both cases
         return coordinator is not None and coordinator.generation < 0
 
     def _watch_for_a_storm(self) -> None:

@@ -63,7 +63,7 @@ class _Given(CredentialProvider):  # type: ignore[misc]  # botocore is not seen 
         super().__init__()
         self._frozen = frozen
 
-    def load(self) -> Credentials:
+    def load(self) -> Credentials:  # pyright: ignore[reportIncompatibleMethodOverride]  # theirs has no types
         """Return them."""
         return Credentials(self._frozen.access_key, self._frozen.secret_key, self._frozen.token)
 
@@ -76,7 +76,7 @@ async def find(options: Options) -> Access:
         PermissionDeniedError: the credentials may not look it up, or there are none.
         OptionError: the cluster does not offer what the URL asks for.
     """
-    session: AioSession = options.boto or get_session()
+    session: Any = options.boto or get_session()
     try:
         client = session.create_client(
             "kafka", region_name=options.region, endpoint_url=options.endpoint_url, config=ONCE

@@ -35,7 +35,7 @@ class Positions:
         self._consumer = consumer
         self._topic = topic
         self._known = known
-        self._start = start
+        self._start: Start = start
         self._newest: Mapping[Any, int] = {}
         _check(start, topic)
 
