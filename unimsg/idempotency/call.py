@@ -68,43 +68,46 @@ class Calls:
         store, loop = self._policy.store, asyncio.get_running_loop()
         if not store.join(loop):
             async with store:
-                return await self._run(loop, args, kwargs)
+                return await self.run(args, kwargs)
         try:
-            return await self._run(loop, args, kwargs)
+            delivery, scope = None, self._scope
+            if args and isinstance(
+                args[0], Delivery
+            ):  # a handler called by hand has the rows that its loop has
+                delivery = args[0]
+                scope = self._policy.scope_of(self._name, delivery.destination, delivery.group)
+            ask = self._policy.ask(scope, delivery, args, kwargs)
+            asked_at = loop.time()
+            answer = await self._asked(ask) if ask is not None else None
+            if ask is None or answer is None:
+                return await self._function(*args, **kwargs)
+            if answer.state != "acquired":
+                return self._duplicate(ask, answer, delivery)
+            grip = Grip(ask.scope, ask.key, answer.token)
+            if store.shared and loop.time() - asked_at >= self._lock:
+                await self._release(grip, "returned")
+                raise StoreUnavailableError(f"the store took longer than a claim lasts ({self._lock:g} s)")
+            if delivery is not None:
+                delivery.fencing_token = answer.token
+                delivery.attempt = max(delivery.attempt, answer.attempts + 1)
+            return await self._claimed(loop, _Run(grip, asked_at + self._lock), args, kwargs)
         finally:
             if not store.leave():
                 await store.__aexit__(None, None, None)
 
-    async def _run(
-        self, loop: asyncio.AbstractEventLoop, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:  # noqa: ANN401 - what it returns
-        policy, delivery, scope = self._policy, None, self._scope
-        if args and isinstance(args[0], Delivery):  # a handler called by hand has the rows that its loop has
-            delivery = args[0]
-            scope = policy.scope_of(self._name, delivery.destination, delivery.group)
-        ask = policy.ask(scope, delivery, args, kwargs)
-        if ask is None:
-            return await self._function(*args, **kwargs)
-        asked_at, store = loop.time(), policy.store
+    async def _asked(self, ask: Ask) -> Answer | None:
+        """Claim it; None: the store is down, and it is to run all the same."""
+        policy = self._policy
         try:
-            (answer,) = await store.claim((ask,), lock=self._lock, ttl=policy.ttl)
-            if isinstance(answer, StoreUnavailableError):
-                raise answer
+            (answer,) = await policy.store.claim((ask,), lock=self._lock, ttl=policy.ttl)
+            if not isinstance(answer, StoreUnavailableError):
+                return answer
+            raise answer
         except StoreUnavailableError as error:
             if policy.on_store_error == "defer":
                 raise
             log.warning("%s runs unclaimed: %s", self._name, error)
-            return await self._function(*args, **kwargs)
-        if answer.state != "acquired":
-            return self._duplicate(ask, answer, delivery)
-        grip = Grip(ask.scope, ask.key, answer.token)
-        if store.shared and loop.time() - asked_at >= self._lock:
-            await self._release(grip, "returned")
-            raise StoreUnavailableError(f"the store took longer than a claim lasts ({self._lock:g} s)")
-        if delivery is not None:
-            delivery.fencing_token = answer.token
-            delivery.attempt = max(delivery.attempt, answer.attempts + 1)
-        return await self._claimed(loop, _Run(grip, asked_at + self._lock), args, kwargs)
+            return None
 
     def _duplicate(self, ask: Ask, answer: Answer, delivery: Delivery[Any] | None) -> Any:  # noqa: ANN401 - what it returned
         if answer.state == "completed":
@@ -141,9 +144,9 @@ class Calls:
             await _uncancel(run.task)
         outcome = kept(self._codec, result, self._name) if result is not None else None
         completing = self._complete(grip, outcome)
-        # a store that never waits cannot be interrupted either
-        current = await (self._owed(completing) if self._policy.store.shared else completing)
-        if not current:
+        if not await (
+            self._owed(completing) if self._policy.store.shared else completing
+        ):  # else it never waits
             self._refuse(grip, None)
         return result
 

@@ -84,9 +84,18 @@ class Policy:
         Raises:
             MissingKeyError: there is no key, or none that can be used.
         """
-        key = self._key(delivery, args, kwargs)
-        if key is None:
-            return None
+        key: object = None
+        try:
+            if self.key is not None:
+                key = self.key(*args, **kwargs)
+            elif delivery is not None:
+                key = delivery.id
+        except Exception as error:
+            raise MissingKeyError(f"key= raised {type(error).__name__}: {error}") from error
+        if type(key) is not str or not key:
+            key = self._unusual(key)
+            if key is None:
+                return None
         fingerprint, redrive = None, 0
         if self.fingerprint is not None:
             try:
@@ -96,33 +105,21 @@ class Policy:
         if delivery is not None and delivery.headers:
             mark = redrive_of(delivery.headers)
             redrive = mark.number if mark is not None else 0
-        return Ask(scope, key, fingerprint, redrive)
+        return Ask(scope, stored(key), fingerprint, redrive)
 
-    def _key(
-        self, delivery: Delivery[Any] | None, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> str | None:
-        if self.key is not None:
-            try:
-                key: object = self.key(*args, **kwargs)
-            except Exception as error:
-                raise MissingKeyError(f"key= raised {type(error).__name__}: {error}") from error
-        elif delivery is not None:
-            key = delivery.id
-        else:
-            raise MissingKeyError("a plain call has no message id to take for a key: give @idempotent(key=)")
-        if key is None or key == "":
-            if self.on_missing_key == "run":
-                return None
-            raise MissingKeyError(
-                "the message has no id to take for a key: give @idempotent(key=), or on_missing_key='run'"
-                if self.key is None
-                else f"key= returned {key!r}: there is no key, so running it could not be made safe"
-            )
-        if isinstance(key, str):
-            return stored(key)
-        if isinstance(key, int) and not isinstance(key, bool):
+    def _unusual(self, key: object) -> str | None:
+        """Return the text of a key that is a whole number; None: there is none, and it may run without."""
+        if isinstance(key, (str, int)) and not isinstance(key, bool) and key != "":
             return str(key)
-        raise MissingKeyError(f"key= returned {type(key).__name__}, not text: return str(...) of it")
+        if key is not None and key != "":
+            raise MissingKeyError(f"key= returned {type(key).__name__}, not text: return str(...) of it")
+        if self.on_missing_key == "run":
+            return None
+        if self.key is None:
+            raise MissingKeyError(
+                "there is no message id to take for a key: give @idempotent(key=), or on_missing_key='run'"
+            )
+        raise MissingKeyError(f"key= returned {key!r}: there is no key, so running it could not be made safe")
 
     def scope_of(self, name: str, destination: str | None = None, group: str | None = None) -> str:
         """Return whose keys these are: destination, group and handler; a given scope stands for all but the group."""
