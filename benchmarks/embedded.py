@@ -55,7 +55,13 @@ def ours(url: str) -> Run:
                         Message(body=BODY, key=str(n % KEYS)) for n in range(first, first + BATCH)
                     )
                 subscriber = client.subscriber(
-                    "orders", group="g", codec=codecs.BYTES, batch=BATCH, batch_wait=0.001, order="key"
+                    "orders",
+                    group="g",
+                    codec=codecs.BYTES,
+                    batch=BATCH,
+                    batch_wait=0.001,
+                    concurrency=1,
+                    order="key",
                 )
                 health = await subscriber.run_until_idle(handle)
                 assert seen == health.counters["acked"] == MESSAGES
@@ -141,7 +147,7 @@ def run(rounds: int) -> tuple[list[Measured], list[Bar]]:
             "bare sqlite3": (MESSAGES, bare(synchronous)),
             "unimsg": (MESSAGES, ours(f"sqlite:///{{}}/messages.db?synchronous={synchronous}")),
         }
-        bars.append(Bar(path, "bare sqlite3", 8.0))
+        bars.append(Bar(path, "bare sqlite3", 10.0))
         if synchronous == "FULL":
             peers = {"persist-queue": persist_queue(), "litequeue": litequeue()}
             contenders |= {name: (ALONE, peer) for name, peer in peers.items() if peer is not None}
