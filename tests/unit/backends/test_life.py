@@ -32,7 +32,7 @@ async def test_a_group_is_required(world: World) -> None:
     """There is no plain subscription here."""
     backend = await world.backend()
     with pytest.raises(CapabilityError, match="a group is required"):
-        await world.receiver(backend, None)  # type: ignore[arg-type]
+        await world.receiver(backend, None)  # type: ignore[arg-type]  # what a caller may get wrong
 
 
 async def test_nothing_comes_into_being_when_that_is_forbidden(world: World) -> None:
