@@ -19,6 +19,7 @@ import unimsg
 import unimsg.sync
 import unimsg.testing
 from unimsg import Client, Delivery, Message, Position, Publisher, Receipt, RetryPolicy, Subscriber, codecs
+from unimsg.idempotency import Store
 from unimsg.spi import Drift, Topology
 
 
@@ -243,8 +244,34 @@ async def refund(order: Order, reason: str = "") -> int:
     return order.id + len(reason)
 
 
+@unimsg.idempotent(
+    store,
+    key=lambda order: order.id,
+    fingerprint=msgspec.json.encode,
+    ttl=timedelta(days=7),
+    lock=30,
+    scope="refunds",
+    on_missing_key="run",
+    on_store_error="run",
+)
+async def settle(order: Order) -> None:
+    """A key is text or a whole number; durations are seconds or timedeltas."""
+
+
+unimsg.idempotent(store)(blocking)  # type: ignore[arg-type]  # what it runs is `async def`
+unimsg.idempotent("memory://")  # type: ignore[arg-type]  # a store, not its URL
+unimsg.idempotent(store, on_store_error="ignore")  # type: ignore[arg-type]  # it does not
+
+
+async def holding() -> None:
+    """A store is held open by who uses it."""
+    async with store as held:
+        assert_type(held, Store)
+
+
 async def calling() -> None:
     """The decorator changes no type."""
+    assert_type(await settle(Order(id=1)), None)
     assert_type(await refund(Order(id=1)), int)
     assert_type(await refund(Order(id=1), reason="late"), int)
     await refund("order")  # type: ignore[arg-type]  # an Order

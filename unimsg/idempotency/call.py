@@ -172,6 +172,7 @@ class Calls:
         """Complete, for as long as the claim surely lasts; then give up: raising would invite a second effect."""
         store, ttl = self._policy.store, self._policy.ttl
         backoff: Backoff | None = None
+        until = 0.0
         while True:
             try:
                 (current,) = await store.complete((grip,), (outcome,), ttl=ttl)

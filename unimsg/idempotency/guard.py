@@ -109,7 +109,8 @@ class StoreGuard:
         mine = [claim for claim in claims if claim.row is not None]
         log.warning("%s: the store took longer than a claim lasts (%g s)", self._scope, self.lock)
         if mine:
-            await self.release(mine, ["returned"] * len(mine))
+            outcomes: list[Release] = ["returned"] * len(mine)
+            await self.release(mine, outcomes)
         return [Claim("wait") if claim.row is not None else claim for claim in claims]
 
     async def renew(self, claims: Sequence[Claim], /) -> Sequence[bool]:

@@ -29,7 +29,7 @@ def codec_of(function: Callable[..., Any], name: str) -> Codec[Any] | None:
         ConfigError: it says that it returns what cannot be kept.
     """
     try:
-        hint = get_type_hints(function).get("return", Any)
+        hint: Any = get_type_hints(function).get("return", Any)
     except Exception as error:  # noqa: BLE001 - a name that exists for type checkers only: it may be anything
         log.debug("the annotations of %s cannot be resolved: %s", name, error)
         hint = Any

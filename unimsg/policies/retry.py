@@ -17,6 +17,7 @@ from unimsg.errors import (
     DeadLetter,
     Defer,
     Fail,
+    InProgressError,
     KeyReuseError,
     MissingKeyError,
     OptionError,
@@ -110,6 +111,8 @@ class RetryPolicy:
         error = _unwrapped(error)
         if isinstance(error, Defer):
             return Verdict("defer", seconds(error.delay), "deferred by the handler")
+        if isinstance(error, InProgressError):  # nothing failed: another worker is at it
+            return Verdict("defer", error.retry_after or 0.0, _reason(error))
         reason = _reason(error)
         if self._permanent(error):
             return Verdict("dead_letter", 0.0, reason)
