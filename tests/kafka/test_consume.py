@@ -18,7 +18,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 import unimsg
 from tests.kafka.conftest import MakeTopic
-from unimsg.backends.kafka import Options, native
+from unimsg.backends.kafka import Options, native, wire
 from unimsg.errors import BackendError, OptionError
 from unimsg.message import Message, Position
 from unimsg.options import parse
@@ -44,7 +44,7 @@ async def committed(url: str, group: str) -> dict[str, int]:
 
 
 async def test_a_slow_handler_keeps_its_membership(url: str, topic: MakeTopic) -> None:
-    """A full lane pauses, polling goes on: handlers outlast `poll_interval` many times; kills an ignored pause."""
+    """A full lane pauses, polling goes on: handlers outlast `poll_interval` many times."""
     name, go, started, done = await topic(partitions="1"), asyncio.Event(), asyncio.Event(), list[Any]()
     async with connected(url, "&poll_interval=1s") as client:
         await client.publisher(name).publish_many(Message(body=n, key="k") for n in range(300))
@@ -62,6 +62,31 @@ async def test_a_slow_handler_keeps_its_membership(url: str, topic: MakeTopic) -
             go.set()
             await eventually(lambda: len(done) == 300, "all are handled")
     assert done == list(range(300)), "nothing came twice, so the share was never lost"
+
+
+async def test_a_hot_key_does_not_starve_another_partition(url: str, topic: MakeTopic) -> None:
+    """Promise 18: its partition is paused before it fills the buffer; kills the mutant that ignores a pause."""
+    name, go, hot = await topic(partitions="2"), asyncio.Event(), asyncio.Event()
+    place = wire.placing(2)
+    there, elsewhere = (next(f"k{n}" for n in range(99) if place(f"k{n}")[0] == part) for part in (0, 1))
+    done: list[Any] = []
+    async with connected(url) as client:
+        await client.publisher(name).publish_many(Message(body="hot", key=there) for _ in range(300))
+
+        async def handle(delivery: unimsg.Delivery[Any]) -> None:
+            if delivery.body == "hot":
+                hot.set()
+                await go.wait()
+            done.append(delivery.body)
+
+        async with consuming(
+            client, name, handle, group=f"g-{os.urandom(3).hex()}", order="key", prefetch=20
+        ) as one:
+            await hot.wait()
+            await eventually(lambda: one.health().counters["received"] > 5, "the hot key has its quarter")
+            await client.publish(name, "cold", key=elsewhere)
+            await eventually(lambda: done == ["cold"], "the other partition is served")
+            go.set()
 
 
 async def test_only_what_is_done_without_a_gap_is_committed(url: str, topic: MakeTopic) -> None:

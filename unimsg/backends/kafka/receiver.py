@@ -119,15 +119,15 @@ class KafkaReceiver:
         return received
 
     async def _fetch(self, most: int, wait: float) -> None:
-        """Put what is there into `_spare`: a fair share of each partition, else whatever comes first.
+        """Put what is there into `_spare`: a fair share of each partition, no more of the one that comes first.
 
         From there a cancelled call cannot lose it: its position has moved on, so it would never be fetched again.
         """
         consumer = self._consumer
         ready = [part for part in self._member.held if part not in self._paused]
+        share = -(-most // max(1, len(ready)))
         if len(ready) > 1:
             self._turn = (self._turn + 1) % len(ready)
-            share = -(-most // len(ready))
             for part in ready[self._turn :] + ready[: self._turn]:
                 room = min(share, most - len(self._spare))
                 if room > 0:
@@ -137,7 +137,7 @@ class KafkaReceiver:
         surely = deadline + (SURELY if wait <= IDLE else 0.0)
         while not self._spare and now < surely and not (now >= deadline and self._is_drained()):
             self._take(
-                await consumer.getmany(timeout_ms=int(max(deadline - now, 0.1) * 1000), max_records=most)
+                await consumer.getmany(timeout_ms=int(max(deadline - now, 0.1) * 1000), max_records=share)
             )
             now = self._loop.time()
 
