@@ -86,7 +86,8 @@ class _JSON(Generic[T]):
         if isinstance(kind, type) and kind is not Any and not is_typeddict(kind):
             self._class = kind
         self._encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
-        self._decode: Callable[[bytes], T] = msgspec.json.Decoder(kind).decode
+        decode: Any = msgspec.json.Decoder(kind).decode  # by the type, which no checker can follow here
+        self._decode: Callable[[bytes], T] = decode
 
     def __repr__(self) -> str:
         return "codecs.JSON" if self._type is Any else f"<JSON codec of {_name(self._type)}>"
@@ -114,7 +115,9 @@ class _JSON(Generic[T]):
         try:
             return self._decode(raw)
         except msgspec.ValidationError as error:
-            fault = _QUOTED.sub("value", str(error))  # msgspec quotes the value, and a log would quote msgspec
+            fault = _QUOTED.sub(
+                "value", str(error)
+            )  # msgspec quotes the value, and a log would quote msgspec
             raise DecodeError(f"the body does not fit {_name(self._type)}: {fault}", raw=raw) from None
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise DecodeError(f"the body is not JSON: {error}", raw=raw) from error

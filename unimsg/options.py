@@ -22,6 +22,7 @@ from typing import (
     TypeAlias,
     TypeVar,
     Union,
+    cast,
     get_args,
     get_origin,
     get_type_hints,
@@ -29,7 +30,7 @@ from typing import (
 from urllib.parse import parse_qsl, quote, unquote
 
 from unimsg.errors import ConfigError, OptionError
-from unimsg.units import DIGITS, parse_duration, parse_size, seconds, show_duration, show_size
+from unimsg.units import DIGITS, Duration, parse_duration, parse_size, seconds, show_duration, show_size
 
 AddressT = TypeVar("AddressT", bound="Address")
 
@@ -193,14 +194,15 @@ class Kind:
             return value
         if self.unit is not None and self.unit.name == "duration":
             try:
-                value = seconds(value)
+                value = seconds(cast("Duration", value))
             except ConfigError as error:
                 raise OptionError(f"{self.name}: {error}") from None
         elif self.base is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         if not isinstance(value, self.base) or (isinstance(value, bool) and self.base is not bool):
             raise self.refused(value, f"a value of type {self.base.__name__}")
-        if self.range is not None and not self.range.least <= value <= self.range.most:
+        number: Any = value
+        if self.range is not None and not self.range.least <= number <= self.range.most:
             raise self.refused(self.shown(value), self._accepted(self.range))
         return value
 

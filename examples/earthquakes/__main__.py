@@ -105,8 +105,8 @@ async def act_two(client: Client, stage: Stage, story: verdict.Story) -> None:
     say(f"repaired, and {story.redriven} of {len(story.dead['catalogue'])} dead letters redriven")
     after = await router.run_until_idle(client)
     last = await router.run_until_idle(client)
-    for report in (before, after):
-        stage.count({str(loop.group): loop.counters for loop in report})
+    for loops in (before, after):
+        stage.count({str(loop.group): loop.counters for loop in loops})
     story.left = sum(loop.counters["received"] for loop in last)
     outside.close()
 

@@ -338,8 +338,9 @@ class Claims:
         return refused
 
     async def _give_back(self, claims: list[Claim], outcome: Release = "returned") -> None:
+        outcomes: list[Release] = [outcome] * len(claims)
         try:
-            await self._guard.release(claims, [outcome] * len(claims))
+            await self._guard.release(claims, outcomes)
         except Exception as error:  # noqa: BLE001 - the locks run out by themselves
             log.warning("%r: %d claims could not be released: %s", self._home.destination, len(claims), error)
 

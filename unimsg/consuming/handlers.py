@@ -9,7 +9,7 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from unimsg.consuming.guard import Guarded
 from unimsg.errors import ConfigError
@@ -37,7 +37,7 @@ def prepare(handler: Any) -> Prepared:  # noqa: ANN401 - whatever a program regi
         ConfigError: it is no function, not `async def`, or cannot be called with one delivery.
     """
     guarded = handler if isinstance(handler, Guarded) else None
-    function = guarded.handler if guarded is not None else handler
+    function: Any = guarded.handler if guarded is not None else handler
     name = name_of(function)
     if not callable(function) or inspect.isclass(function):
         raise ConfigError(
@@ -55,7 +55,7 @@ def prepare(handler: Any) -> Prepared:  # noqa: ANN401 - whatever a program regi
         raise ConfigError(f"handler {name} cannot be called with one delivery: {error}") from error
     except ValueError:  # no signature to look at
         pass
-    return Prepared(function=function, name=name, guarded=guarded)
+    return Prepared(function=cast("Callable[[Any], Awaitable[None]]", function), name=name, guarded=guarded)
 
 
 def name_of(function: Any) -> str:  # noqa: ANN401 - any callable

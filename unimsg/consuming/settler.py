@@ -210,8 +210,8 @@ class Settler:
             self._verdicts.append(again)
 
     async def _call(self, batch: list[Settlement]) -> Sequence[Error | None]:
+        error: Error = SettleError("settling was not tried")
         for attempt in range(TRIES):
-            error: Error
             try:
                 async with asyncio.timeout(SETTLE_TIMEOUT):
                     results = await self._receiver.settle_batch(batch)

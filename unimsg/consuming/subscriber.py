@@ -69,7 +69,7 @@ class Subscriber(Generic[T]):
 
     # ------------------------------------------------------------ three ways to consume
 
-    def __aiter__(self) -> AsyncGenerator[Delivery[T], None]:
+    def __aiter__(self) -> AsyncGenerator[Delivery[T], None]:  # noqa: PYI058 - a generator: `aclosing` takes it
         """Yield deliveries; each is yours until you settle it, best by `async with delivery`.
 
         With an order, the next of a lane comes only after the one before is settled. Leaving the loop stops the

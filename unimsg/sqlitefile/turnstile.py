@@ -79,7 +79,7 @@ class Turnstile:
             try:
                 if self._file is None:
                     self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # pyright: ignore[reportOptionalMemberAccess]  # the caller looks
             except BlockingIOError:
                 if time.monotonic() >= until:
                     return False

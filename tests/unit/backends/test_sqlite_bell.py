@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from unimsg.backends.sqlite.bell import Bell
@@ -26,7 +27,11 @@ async def _bell() -> Bell:
 async def test_a_ring_between_looking_and_waiting_is_heard() -> None:
     """A look takes two turns of the loop longer than a settlement: what was returned meanwhile must not be missed."""
     bell = await _bell()
-    for ring in (lambda: bell.ring(PLACE, everyone=True), lambda: bell.ring_all(PLACE[0])):
+    rings: tuple[Callable[[], None], ...] = (
+        lambda: bell.ring(PLACE, everyone=True),
+        lambda: bell.ring_all(PLACE[0]),
+    )
+    for ring in rings:
         rung = bell.rung(PLACE)
         ring()
         async with asyncio.timeout(5):

@@ -100,7 +100,7 @@ def test_no_sequence_of_moves_loses_doubles_or_reorders(  # noqa: C901, PLR0912 
         move = rng.choice(["put", "put", "take", "take", "done", "hold", "due", "untake", "remove"])
         if move == "put":
             key = rng.choice([None, *range(keys)])
-            one = delivery(put, key=key)  # type: ignore[arg-type]  # any hashable will do
+            one = delivery(put, key=key)
             lanes.put(one, key)
             put += 1
         elif move == "take" and (one_or_none := lanes.take()) is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -43,7 +44,7 @@ def weight(message: WireMessage) -> int:
 class Broker(FakeSender):
     """Each message has a list of fates, one for each time it is sent; a lane is all or nothing where that is told."""
 
-    def __init__(self, plan: Sequence[tuple[str | None, list[str]]], shape: dict[str, object]) -> None:
+    def __init__(self, plan: Sequence[tuple[str | None, list[str]]], shape: dict[str, Any]) -> None:
         super().__init__(max_messages=4, max_bytes=9, in_flight=3, measure=weight, **shape)
         self.plan = plan
         self.suspends = 0
@@ -91,7 +92,7 @@ async def run(
 ) -> list[object]:
     """Publish all, turning the clock until each has ended."""
     if many:
-        call: asyncio.Future[object] = asyncio.ensure_future(way.publish_many(messages))
+        call: asyncio.Future[Any] = asyncio.ensure_future(way.publish_many(messages))
     else:
         call = asyncio.gather(
             *(way.publish(message.body, key=message.key, id=message.id) for message in messages),
@@ -102,7 +103,7 @@ async def run(
             break
         await clock.advance(0.1)
     try:
-        return list(await asyncio.wait_for(call, 1.0))  # type: ignore[call-overload, no-any-return]  # a task
+        return list(await asyncio.wait_for(call, 1.0))
     except PublishManyError as error:
         return list(error.results)
 

@@ -333,7 +333,9 @@ async def test_publish_wire_keeps_everything_as_it_is() -> None:
     """Promise 14: a dead letter keeps body, headers and id; reserved headers are allowed here, and no id as well."""
     sender = FakeSender()
     way = publisher(sender)
-    message = Message(body=None, key="k", headers={"unimsg-dead-letter": "{}"}, id=None, timestamp=3.0)
+    message: WireMessage = Message(
+        body=None, key="k", headers={"unimsg-dead-letter": "{}"}, id=None, timestamp=3.0
+    )
     receipt = await way.publish_wire(message)
     assert sender.stored == [message]
     assert receipt.id is None

@@ -147,7 +147,7 @@ class LogReceiver:
         self.held: dict[int, Assignment] = {}
         self.closed = asyncio.Event()
         self._group = group
-        self._start = start
+        self._start: Start = start
         self._next: dict[Assignment, int] = {}
         self._paused: set[Assignment] = set()
         self._stopped = False

@@ -17,7 +17,7 @@ from unimsg.codecs import BYTES
 from unimsg.consuming.delivery import Delivery
 from unimsg.errors import DeadLetter, RejectedError
 from unimsg.idempotency.decorator import idempotent
-from unimsg.idempotency.store import Ask, Grip, Store
+from unimsg.idempotency.store import Ask, End, Grip, Store
 from unimsg.testing.conformance.stores.begin import until
 from unimsg.testing.conformance.stores.consuming import ALL, BOTH, SCOPE, Consuming, key_of
 from unimsg.testing.faults import Fail, inject
@@ -244,7 +244,8 @@ class Failures(Consuming):
         mine = [
             Grip(a.scope, a.key, got.token) for a, got in zip(asks, answers, strict=True) if got not in held
         ]
-        await store.release(mine, ["returned"] * len(mine), ttl=self.ttl)
+        ends: list[End] = ["returned"] * len(mine)
+        await store.release(mine, ends, ttl=self.ttl)
         let.set()
         assert (await consuming)["acked"] == 50
 
