@@ -18,7 +18,7 @@ AnyDelivery = Delivery[Any]
 class Held:
     """Calls `due` with each delivery when its time has come."""
 
-    __slots__ = ("_count", "_due", "_heap", "_loop", "_timer")
+    __slots__ = ("_count", "_due", "_heap", "_instead", "_loop", "_timer")
 
     def __init__(self, due: Callable[[AnyDelivery], None]) -> None:
         self._due = due
@@ -26,6 +26,7 @@ class Held:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._count = 0
+        self._instead: list[AnyDelivery] | None = None
 
     def __len__(self) -> int:
         return sum(1 for _, _, delivery in self._heap if delivery._state == HELD)
@@ -33,10 +34,17 @@ class Held:
     def hold(self, delivery: AnyDelivery, delay: float) -> None:
         """Keep it for `delay` seconds."""
         delivery._state = HELD
+        if self._instead is not None:
+            self._instead.append(delivery)
+            return
         self._count += 1
         heapq.heappush(self._heap, (self._loop.time() + delay, self._count, delivery))
         if self._heap[0][2] is delivery:
             self._arm()
+
+    def divert(self, to: list[AnyDelivery] | None) -> None:
+        """Put what would be held there instead, since nobody will run it again; None: hold as before."""
+        self._instead = to
 
     def remove(self, gone: Callable[[AnyDelivery], bool]) -> list[AnyDelivery]:
         """Take out all for which `gone` holds, and return them."""

@@ -149,6 +149,7 @@ class Supervisor:
             await work(link)
         finally:
             home.late.clear()
+            home.held.divert(None)
             home.stopping = self._stop.is_set()
             await link.aclose(abort=False)
 
@@ -211,6 +212,8 @@ class Supervisor:
                 await home.until(lambda: self._hurried or not self._at_work())
         except TimeoutError:
             log.warning("%r: handlers did not end within the drain budget: cancelled", home.destination)
+        home.held.divert(home.late)
+        home.late += home.take_waiting(lambda _: True)
         if home.workers is not None:
             await home.workers.interrupt(UNWIND)
         try:

@@ -88,11 +88,6 @@ class Workers:
         """How many workers rest."""
         return len(self._idle)
 
-    @property
-    def busy(self) -> bool:
-        """Whether any handler runs."""
-        return any(slot.running for slot in self.slots)
-
     def wake(self, count: int) -> None:
         """Something for `count` workers is ready."""
         idle = self._idle
@@ -108,12 +103,15 @@ class Workers:
                 slot.cancel(reason)
 
     async def interrupt(self, grace: float) -> None:
-        """Cancel what runs, as by stop, and return when it has unwound, after `grace` seconds at most."""
+        """Cancel what runs, as by stop; return when it has unwound and has its verdict, after `grace` seconds at most."""
+        home = self._home
         for slot in self.slots:
             slot.cancel("stop")
         try:
             async with asyncio.timeout(grace):
-                await self._home.until(lambda: not self.busy)
+                await home.until(
+                    lambda: not any(d._state == RUNNING for d in home.live.difference(home.late))
+                )
         except TimeoutError:
             log.warning("%r: handlers ignore their cancellation", self._home.destination)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from unimsg.capabilities import Capabilities, Lease
@@ -110,6 +110,7 @@ class World:
         self.letters: list[tuple[str, WireMessage]] = []
         self.letter_errors: deque[Exception] = deque()
         self.published: list[tuple[str, Any]] = []
+        self.bury: Callable[[str, WireMessage], Awaitable[object]] = self._bury
         self.capabilities = capabilities or Capabilities(ordering="key", groups=True)
         services = Services(
             backend="fake",
@@ -117,7 +118,7 @@ class World:
             capabilities=lambda: self.capabilities,
             others=dict,
             translate=lambda _error: None,
-            dead_letter=self._bury,
+            dead_letter=lambda destination, message: self.bury(destination, message),
             publish=self._publish,
         )
         self.settings = Settings.build("orders", {"group": "billing", **settings})

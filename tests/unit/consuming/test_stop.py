@@ -9,7 +9,8 @@ import pytest
 
 from tests.unit.consuming.harness import LOG, World, balance, leased, until
 from unimsg.consuming.delivery import Delivery
-from unimsg.errors import ConfigError, ThrottledError
+from unimsg.errors import ConfigError, DeadLetter, RejectedError, ThrottledError
+from unimsg.message import WireMessage
 from unimsg.spi import Assignment, ReceiveLimits
 
 
@@ -210,3 +211,31 @@ async def test_a_stop_ends_an_open_that_gets_no_answer() -> None:
     await opening.wait()
     async with asyncio.timeout(2):
         await world.stop(task)
+
+
+async def test_what_could_not_be_dead_lettered_while_it_stops_goes_back() -> None:
+    """Promises 15, 17: it is released when its dead letter is refused, not left until its lease ends."""
+    world = World(dead_letter="dead")
+    world.receiver.feed(b"1")
+    writing, go = asyncio.Event(), asyncio.Event()
+
+    async def refused(_destination: str, _message: WireMessage) -> object:
+        writing.set()
+        await go.wait()
+        raise RejectedError("refused by the test")
+
+    world.bury = refused
+
+    async def handle(_delivery: Delivery[Any]) -> None:
+        raise DeadLetter("no use")
+
+    task = world.start(handle)
+    await writing.wait()
+    stopping = asyncio.create_task(world.subscriber.aclose(0.0))
+    await until(lambda: world.receiver.stopped)
+    go.set()
+    await stopping
+    await task
+
+    assert world.receiver.verbs() == [("release", 0)]
+    balance(world)
