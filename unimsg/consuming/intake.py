@@ -6,6 +6,7 @@ Law: one receiver; never a message of its own opinion. A long poll that is not s
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from unimsg.errors import BackendError, PermissionDeniedError, ThrottledError, TimedOutError, UnavailableError
@@ -134,7 +135,9 @@ class Intake:
         """An answer was empty and somebody waits for the end; `quiet`: nothing was out before."""
         home = self._home
         if not self._empty:
-            await home.change()
+            with suppress(TimeoutError):  # a membership is kept meanwhile
+                async with asyncio.timeout(self._limits.poll_every):
+                    await home.change()
         elif quiet:
             home.idle.set()
             home.stopping = True
