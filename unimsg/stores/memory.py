@@ -83,7 +83,7 @@ class MemoryStore(Store):
         now, table = self._now(), self._table
         with table.lock:
             if len(table.rows) + len(asks) > self._most:
-                table.make_room(len(asks), self._most, now)
+                table.make_room(asks, self._most, now)
             if len(asks) == 1:  # what a plain call asks for
                 return (table.claim(asks[0], lock, ttl, now),)
             return [table.claim(ask, lock, ttl, now) for ask in asks]
@@ -161,8 +161,9 @@ class _Table:
                 heappush(ends, (rows[at].ends, at))
         return removed
 
-    def make_room(self, wanted: int, keys: int, now: float) -> None:
-        while len(self.rows) + wanted > keys:
+    def make_room(self, asks: Sequence[Ask], keys: int, now: float) -> None:
+        wanted = len({(ask.scope, ask.key) for ask in asks}.difference(self.rows))
+        while wanted and len(self.rows) + wanted > keys:
             if not self._ends or self._ends[0][0] > now:
                 raise StoreUnavailableError(
                     f"the memory store holds {len(self.rows)} keys of at most {keys}: "
