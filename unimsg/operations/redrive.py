@@ -245,6 +245,8 @@ class Redrive:
             await delivery.ack()
         except SettleError as error:  # it will be found again, and be recognised by its number
             self._failures.append(f"{message.id}: redriven, and still a dead letter: {error}")
+        if (task := asyncio.current_task()) is not None:
+            self._under_way.discard(task)  # not when the loop calls back: until then it would count twice
         self._count(letter)
 
     def _count(self, letter: Letter) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -365,3 +367,40 @@ async def test_an_idempotent_handler_runs_what_it_gave_up_and_not_what_it_did(cl
     await router.run_until_idle(client)
 
     assert runs == [b"1", b"1", b"1"]
+
+
+class Letters:
+    """A subscriber that gives one dead letter a turn, and whose acks are immediate."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    async def until_idle(self) -> AsyncIterator[Any]:
+        """Yield them."""
+        for number in range(self._count):
+            await asyncio.sleep(0)
+            yield SimpleNamespace(
+                message=Message(body=b"1", id=f"id-{number}"), headers={}, ack=AsyncMock(return_value=None)
+            )
+
+    def set_aside(self, _delivery: object) -> None:
+        """Leave it."""
+
+
+async def test_a_limit_counts_each_once_while_it_ends() -> None:
+    """One that has just been given back is not also under way: as many go as were asked for."""
+    letters: Any = Letters(10)
+    run = Redrive(
+        letters,
+        AsyncMock(return_value=Receipt(id="r")),
+        destination="orders",
+        group=None,
+        filter=None,
+        dry_run=False,
+        rate=None,
+        limit=5,
+    )
+
+    report = await run.run()
+
+    assert (report.redriven, report.complete) == (5, False)
