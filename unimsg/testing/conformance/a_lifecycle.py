@@ -295,13 +295,15 @@ class Lifecycle(Section):
         assert faults.calls["open"] == 0
 
         gathered = Gathered(10)
-        async with consuming(client, destinations[0], gathered, group=world.group):
-            await asyncio.gather(
-                *(client.publish(destinations[0], number) for number in range(10)),
-                *(client.publish(destination, "beside") for destination in destinations[1:]),
-                remaining(client, destinations[1], group=world.group),
-            )
-            await gathered.enough()
+        run = asyncio.create_task(client.subscriber(destinations[0], group=world.group).run(gathered))
+        await asyncio.gather(
+            *(client.publish(destinations[0], number) for number in range(10)),
+            *(client.publish(destination, "beside") for destination in destinations[1:]),
+            remaining(client, destinations[1], group=world.group),
+        )
+        await gathered.enough()
+        await client.aclose()
+        await run
 
         assert faults.calls["open"] == 1
 
