@@ -103,7 +103,7 @@ class Workers:
                 slot.cancel(reason)
 
     async def interrupt(self, grace: float) -> None:
-        """Cancel what runs, as by stop; return when it has unwound and has its verdict, after `grace` seconds at most."""
+        """Cancel what runs, as by stop; return when it has unwound and got its verdict, within `grace` seconds."""
         home = self._home
         for slot in self.slots:
             slot.cancel("stop")

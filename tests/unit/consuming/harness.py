@@ -118,7 +118,7 @@ class World:
             capabilities=lambda: self.capabilities,
             others=dict,
             translate=lambda _error: None,
-            dead_letter=lambda destination, message: self.bury(destination, message),
+            dead_letter=self._bury_by,
             publish=self._publish,
         )
         self.settings = Settings.build("orders", {"group": "billing", **settings})
@@ -145,6 +145,10 @@ class World:
         if self.opened > 1:
             self.receivers.append(FakeReceiver(self.limits))
         return self.receiver
+
+    async def _bury_by(self, destination: str, message: WireMessage) -> object:
+        """Whichever way a test has put in."""
+        return await self.bury(destination, message)
 
     async def _bury(self, destination: str, message: WireMessage) -> object:
         if self.letter_errors:
