@@ -29,6 +29,8 @@ BACKENDS: Mapping[str, str] = {
     "sqlite": "unimsg.backends.sqlite",
     "kafka": "unimsg.backends.kafka",
     "msk": "unimsg.backends.kafka",
+    "amqp": "unimsg.backends.rabbitmq",
+    "amqps": "unimsg.backends.rabbitmq",
 }
 STORES: Mapping[str, str] = {
     "memory": "unimsg.stores.memory",

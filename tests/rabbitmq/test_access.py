@@ -1,0 +1,204 @@
+"""On a real broker: ways in, mistakes with an error of their own, provisioning, and beside plain pika.
+
+Law: rule 7 of the contract: what is wrong with who we are is permanent at the first open, with its cause.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pika
+import pytest
+from pika.spec import BasicProperties
+
+import unimsg
+import unimsg.backends.rabbitmq
+from tools.brokers.rabbitmq import PASSWORD, READER, READER_PASSWORD, USER
+from unimsg import codecs
+from unimsg.errors import ConnectError, NotFoundError, OptionError, PermissionDeniedError, UnroutableError
+from unimsg.spi import Topology
+
+
+@pytest.fixture
+def url(broker_url: Callable[..., str]) -> str:
+    """The broker in plain text."""
+    return broker_url("rabbitmq")
+
+
+@pytest.fixture
+def place(url: str) -> str:
+    """Its host and port."""
+    return url.rpartition("@")[2]
+
+
+@pytest.fixture
+def tls(broker_url: Callable[..., str]) -> str:
+    """Host and port of its TLS listener."""
+    return broker_url("rabbitmq", what="TLS")
+
+
+@pytest.fixture
+def certificates(broker_url: Callable[..., str]) -> Path:
+    """The folder with the certificates of the test's own authority."""
+    return Path(broker_url("rabbitmq", what="CERTIFICATES"))
+
+
+def name() -> str:
+    return f"t-{os.urandom(6).hex()}"
+
+
+async def provided(url: str, **settings: str) -> str:
+    """Make a destination with the group `g`."""
+    destination = name()
+    async with unimsg.connect(url) as client:
+        await client.provision(Topology(destination=destination, groups=["g"], settings=settings))
+    return destination
+
+
+async def ignore(_: unimsg.Delivery[object]) -> None:
+    """Handle nothing."""
+
+
+async def works(url: str) -> None:
+    """A message goes out and comes back."""
+    destination = await provided(url)
+    async with unimsg.connect(url) as client:
+        await client.publish(destination, "hello")
+        got: list[object] = []
+
+        async def note(delivery: unimsg.Delivery[object]) -> None:
+            got.append(delivery.body)
+
+        await client.subscriber(destination, group="g").run_until_idle(note)
+    assert got == ["hello"]
+
+
+async def test_tls_with_an_authority_of_our_own(tls: str, certificates: Path) -> None:
+    """The node is who it says, by its name."""
+    await works(f"amqps://{USER}:{PASSWORD}@{tls}?ca={certificates}/ca.pem")
+
+
+async def test_a_password_from_a_file(place: str, tmp_path: Path) -> None:
+    """Its last line may end."""
+    secret = tmp_path / "password"
+    secret.write_text(PASSWORD + "\n")
+
+    await works(f"amqp://{USER}@{place}?password_file={secret}")
+
+
+async def test_the_next_node_is_asked_when_one_does_not_answer(place: str) -> None:
+    """In the same attempt."""
+    await works(f"amqp://{USER}:{PASSWORD}@127.0.0.1:1,{place}")
+
+
+@pytest.mark.parametrize(
+    ("address", "error", "says"),
+    [
+        (f"amqp://{USER}:wrong@{{place}}", PermissionDeniedError, "password"),
+        (f"amqp://nobody:{PASSWORD}@{{place}}", PermissionDeniedError, "password"),
+        (f"amqp://{USER}:{PASSWORD}@{{place}}/nowhere", NotFoundError, "nowhere"),
+        ("amqp://127.0.0.1:1", ConnectError, "reached"),
+        (f"amqps://{USER}:{PASSWORD}@{{tls}}", OptionError, "ca="),
+        (f"amqps://{USER}:{PASSWORD}@{{place}}?tls=insecure", OptionError, "TLS"),
+        (f"amqp://{USER}:{PASSWORD}@{{tls}}", ConnectError, "reached"),
+    ],
+)
+async def test_each_mistake_has_an_error_of_its_own(
+    place: str, tls: str, address: str, error: type[Exception], says: str
+) -> None:
+    """Within moments, and the secret is in none of them."""
+    async with asyncio.timeout(5):
+        with pytest.raises(error, match=says) as raised:
+            async with unimsg.connect(address.format(place=place, tls=tls)):
+                pass
+    assert type(raised.value) is error
+    assert PASSWORD not in str(raised.value)
+
+
+async def test_who_may_not_publish_is_told(place: str, url: str) -> None:
+    """A user with read rights only; the message is certainly not there."""
+    destination = await provided(url)
+    async with unimsg.connect(f"amqp://{READER}:{READER_PASSWORD}@{place}") as client:
+        with pytest.raises(unimsg.Error) as raised:
+            await client.publish(destination, "no", timeout=2)
+    assert "ACCESS_REFUSED" in str(raised.value) or isinstance(raised.value, PermissionDeniedError)
+
+
+async def test_what_is_not_there_is_not_found(url: str) -> None:
+    """Exchange and queue; nothing is made unasked."""
+    destination = await provided(url)
+    async with unimsg.connect(url) as client:
+        with pytest.raises(NotFoundError):
+            await client.publish(name(), "x")
+        with pytest.raises(NotFoundError):
+            await client.subscriber(destination, group="other").run_until_idle(ignore)
+
+
+async def test_without_a_queue_a_message_is_unroutable(url: str) -> None:
+    """Promise 2: `mandatory` tells; the server alone would have confirmed it."""
+    destination = name()
+    async with unimsg.connect(url) as client:
+        await client.provision(Topology(destination=destination))
+        with pytest.raises(UnroutableError, match="provision a group"):
+            await client.publish(destination, "x")
+
+
+async def test_order_is_refused_on_a_queue_that_cannot_keep_it(url: str) -> None:
+    """Principle 1: a queue without a single active consumer would share the messages of a key."""
+    destination = await provided(url)
+    async with unimsg.connect(f"{url}?ordering=key") as client:
+        with pytest.raises(OptionError, match="x-single-active-consumer"):
+            await client.subscriber(destination, group="g").run_until_idle(ignore)
+
+
+async def test_an_argument_that_is_not_ours_does_not_hide_the_order(url: str) -> None:
+    """A queue may have a limit that we know nothing of."""
+    ordered = f"{url}?ordering=key"
+    destination = await provided(ordered, **{"max-length": "1000", "overflow": "reject-publish"})
+    async with unimsg.connect(ordered) as client:
+        await client.subscriber(destination, group="g").run_until_idle(ignore)
+
+
+async def test_drift_shows_both_sides(url: str) -> None:
+    """What there is and what was wanted; nothing of it is changed."""
+    destination = await provided(f"{url}?queues=classic")
+    async with unimsg.connect(url) as client:
+        drifts = await client.provision(Topology(destination=destination, groups=["g"]), mode="existing")
+
+    (differs,) = [drift for drift in drifts if drift.state == "differs"]
+    assert (differs.what, differs.detail) == ("group g", "x-queue-type: classic, not quorum")
+
+
+async def test_beside_plain_pika_both_ways(url: str) -> None:
+    """Promise 20: body, headers, id and key are native; a foreign message keeps what its sender gave it."""
+    destination = await provided(url)
+
+    def exchange() -> tuple[BasicProperties, str, bytes]:
+        with pika.BlockingConnection(pika.URLParameters(f"{url}/%2F")) as connection:
+            channel = connection.channel()
+            method, properties, body = channel.basic_get(f"{destination}.g", auto_ack=True)
+            foreign = BasicProperties(
+                message_id="theirs", correlation_id="c", headers={"n": 1}, content_type="text/plain"
+            )
+            channel.basic_publish(destination, "key", b"\xff", foreign)
+            return properties, method.routing_key, body
+
+    async with unimsg.connect(url) as client:
+        await client.publish(destination, {"a": 1}, id="mine", key="k", headers={"h": "ü"})
+        properties, key, body = await asyncio.to_thread(exchange)
+        got: list[unimsg.Delivery[bytes | None]] = []
+
+        async def note(delivery: unimsg.Delivery[bytes | None]) -> None:
+            got.append(delivery)
+
+        await client.subscriber(destination, group="g", codec=codecs.BYTES).run_until_idle(note)
+
+    assert (properties.message_id, key, body) == ("mine", "k", b'{"a":1}')
+    assert (properties.headers, properties.delivery_mode) == ({"h": "ü"}, 2)
+    (delivery,) = got
+    assert (delivery.id, delivery.key, delivery.body) == ("theirs", "key", b"\xff")
+    assert (dict(delivery.headers), delivery.message.content_type) == ({"n": "1"}, "text/plain")
+    assert unimsg.backends.rabbitmq.native(delivery)[1].correlation_id == "c"

@@ -1,0 +1,234 @@
+"""Connection: pika's callbacks as coroutines; one attempt over the nodes of a URL, channels, and an end.
+
+Law: no retry, no policy. pika's own `close()` closes the channels first, which sends late deliveries to the tail of
+their queue; here the connection is closed at once, so that what is not settled comes back in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pika
+from pika.adapters.asyncio_connection import AsyncioConnection
+from pika.credentials import ExternalCredentials, PlainCredentials
+from pika.exceptions import AMQPError, ConnectionClosedByClient
+
+from unimsg.backends.rabbitmq.options import Options
+from unimsg.backends.rabbitmq.trouble import NAME, NOT_ALLOWED, REFUSED, innermost, unreached
+from unimsg.errors import OptionError
+
+CLOSING = 3.0
+"""Seconds for a node to answer that we leave; then the socket is dropped."""
+
+
+class Connection:
+    """One connection to one node."""
+
+    def __init__(self, native: Any) -> None:  # noqa: ANN401 - pika's
+        self.native = native
+        self.error: BaseException | None = None
+        self.flows = asyncio.Event()
+        """Not set while the server takes no publishes: it is short of memory or disk."""
+        self.flows.set()
+        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        native.add_on_close_callback(self._on_close)
+        native.add_on_connection_blocked_callback(lambda *_: self.flows.clear())
+        native.add_on_connection_unblocked_callback(lambda *_: self.flows.set())
+
+    @property
+    def live(self) -> bool:
+        """Whether it can be used."""
+        return self.error is None and bool(self.native.is_open)
+
+    @property
+    def properties(self) -> dict[str, Any]:
+        """What the server says of itself."""
+        return dict(self.native.server_properties or {})
+
+    def _on_close(self, _: object, error: BaseException) -> None:
+        self.error = error
+        self.flows.set()
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+    async def channel(self) -> Channel:
+        """Open a channel."""
+        opened: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        native = self.native.channel(on_open_callback=lambda channel: _give(opened, channel))
+        channel = Channel(native)
+        await channel.wait(opened)
+        return channel
+
+    async def aclose(self, *, abort: bool = False) -> None:
+        """Leave; what was written before is taken by the node first, unless it is to `abort`."""
+        if self._ended.done():
+            return
+        native = self.native
+        if native.is_open and not abort:
+            # pika has no public way that leaves the channels to the server, see above
+            native._set_connection_state(native.CONNECTION_CLOSING)  # noqa: SLF001 - as said
+            native._error = ConnectionClosedByClient(200, "bye")  # noqa: SLF001 - as said
+            native._send_connection_close(200, "bye")  # noqa: SLF001 - as said
+            await asyncio.wait((self._ended,), timeout=CLOSING)
+        if not self._ended.done():
+            native._terminate_stream(ConnectionClosedByClient(200, "dropped"))  # noqa: SLF001 - as said
+            await asyncio.wait((self._ended,), timeout=CLOSING)
+
+
+class Channel:
+    """One channel: what is asked on it is awaited, and ends when it does."""
+
+    def __init__(self, native: Any) -> None:  # noqa: ANN401 - pika's
+        self.native = native
+        self.error: BaseException | None = None
+        self.on_close: Callable[[BaseException], None] | None = None
+        self._waiting: set[asyncio.Future[Any]] = set()
+        native.add_on_close_callback(self._on_close)
+
+    def _on_close(self, _: object, error: BaseException) -> None:
+        self.error = error
+        for future in self._waiting:
+            if not future.done():
+                future.set_exception(error)
+        if self.on_close is not None:
+            self.on_close(error)
+
+    async def wait(self, future: asyncio.Future[Any]) -> Any:  # noqa: ANN401 - pika's frame
+        """Return what a callback gives; raises why the channel ended before."""
+        if self.error is not None:
+            raise self.error
+        self._waiting.add(future)
+        try:
+            return await future
+        finally:
+            self._waiting.discard(future)
+
+    async def ask(self, method: str, *args: Any, **settings: Any) -> Any:  # noqa: ANN401 - pika's
+        """Call one of pika's methods and return the frame that answers it."""
+        if self.error is not None:
+            raise self.error
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        getattr(self.native, method)(*args, callback=lambda frame: _give(answer, frame), **settings)
+        return await self.wait(answer)
+
+    async def aclose(self) -> None:
+        """Close it alone; nothing is being consumed on it."""
+        if self.error is None and self.native.is_open:
+            ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self.on_close = lambda _: _give(ended, None)
+            self.native.close()
+            await asyncio.wait((ended,), timeout=CLOSING)
+
+
+def _give(future: asyncio.Future[Any], value: object) -> None:
+    if not future.done():
+        future.set_result(value)
+
+
+# ---------------------------------------------------------------- connecting
+
+
+async def connect(options: Options, turn: int) -> Connection:
+    """Connect to the first node that answers, beginning with the one whose turn it is: one attempt.
+
+    Raises:
+        Error: what the last node that was asked said, with its cause; one that refuses us ends the attempt.
+    """
+    nodes = options.nodes
+    context = await asyncio.to_thread(_context, options) if options.scheme == "amqps" else None
+    secret = options.password or "guest"
+    if options.password_file is not None:
+        secret = await asyncio.to_thread(_password, options.password_file)
+    limit = options.open_timeout / len(nodes) * 0.9
+    last: BaseException = TimeoutError()
+    for at in range(len(nodes)):
+        host, port = nodes[(turn + at) % len(nodes)]
+        try:
+            return await _attempt(_parameters(options, host, port, context, secret, limit), limit)
+        except (AMQPError, OSError, TimeoutError) as error:
+            last = innermost(error)
+            if getattr(last, "reply_code", None) in (REFUSED, NOT_ALLOWED):
+                break
+    raise unreached(last) from last
+
+
+async def _attempt(parameters: Any, limit: float) -> Connection:  # noqa: ANN401 - pika's
+    opened: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def failed(_: object, error: BaseException) -> None:
+        if not opened.done():
+            opened.set_exception(innermost(error))
+
+    native = AsyncioConnection(
+        parameters,
+        on_open_callback=lambda connection: _give(opened, connection),
+        on_open_error_callback=failed,
+    )
+    try:
+        async with asyncio.timeout(limit):
+            return Connection(await asyncio.shield(opened))
+    except BaseException:
+        await _drop(native, opened)
+        raise
+
+
+async def _drop(native: Any, opened: asyncio.Future[Any]) -> None:  # noqa: ANN401 - pika's
+    """Leave no socket behind of an attempt that was given up."""
+    if native.is_open:
+        await Connection(native).aclose(abort=True)
+    elif not (native.is_closed or native.is_closing):
+        with suppress(AMQPError):
+            native.close()
+        await asyncio.wait((opened,), timeout=CLOSING)
+    if opened.done():
+        opened.exception()  # it was looked at
+
+
+def _parameters(
+    options: Options, host: str, port: int, context: ssl.SSLContext | None, password: str, limit: float
+) -> Any:  # noqa: ANN401 - pika's
+    credentials: Any = (
+        ExternalCredentials()
+        if options.auth == "external"
+        else PlainCredentials(options.user or "guest", password)
+    )
+    return pika.ConnectionParameters(
+        host=host,
+        port=port,
+        virtual_host=options.vhost,
+        credentials=credentials,
+        heartbeat=max(1, round(options.heartbeat)),
+        ssl_options=None if context is None else pika.SSLOptions(context, host),
+        connection_attempts=1,
+        socket_timeout=limit,
+        stack_timeout=limit,
+        client_properties={"connection_name": options.name, "product": "unimsg"},
+    )
+
+
+def _password(file: str) -> str:
+    try:
+        return Path(file).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise OptionError(f"password_file={file} cannot be read: {error.strerror}", backend=NAME) from error
+
+
+def _context(options: Options) -> ssl.SSLContext:
+    if options.ssl_context is not None:
+        given: ssl.SSLContext = options.ssl_context
+        return given
+    try:
+        context = ssl.create_default_context(cafile=options.ca)
+        if options.tls == "insecure":
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        if options.cert:
+            context.load_cert_chain(options.cert, options.key)
+    except (OSError, ssl.SSLError) as error:
+        raise OptionError(f"ca, cert or key cannot be used: {error}", backend=NAME) from error
+    return context
