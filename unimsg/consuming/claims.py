@@ -266,7 +266,6 @@ class Claims:
                 if delivery._state == DROPPED:
                     continue
                 if current:
-                    delivery._claim.done = True
                     self._home.verdicts.acked(delivery)
                 else:
                     refused.append(delivery)

@@ -30,7 +30,6 @@ class Claim(Struct, gc=False):
         error: with `reject`.
         row: what the guard knows it by when the claim comes back to it; with `run`.
         until: when the claim ends unless it is renewed, in the loop's time; kept by the loop.
-        done: it was completed: there is nothing to renew; kept by the loop.
     """
 
     action: Literal["run", "skip", "wait", "reject"]
@@ -40,7 +39,6 @@ class Claim(Struct, gc=False):
     error: Error | None = None
     row: Any = None
     until: float = 0.0
-    done: bool = False
 
 
 class Guard(Protocol):

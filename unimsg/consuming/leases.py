@@ -75,7 +75,7 @@ class LeaseKeeper:
             if leased:
                 (over if until is not None and until <= now else due).append(delivery)
             claim = delivery._claim if delivery.fencing_token else None
-            if claim is not None and not claim.done and (leased or claim.until <= now + self._lock / 2):
+            if claim is not None and (leased or claim.until <= now + self._lock / 2):
                 claimed.append(delivery)
         if over:
             self._lost(over, LeaseLostError("the lease ended before it could be extended"))
