@@ -30,6 +30,8 @@ GRACE = 5.0
 """Seconds after the last deadline of a batch when a sender that has not answered is given up."""
 YIELD_EVERY = 64
 """Messages sent inline between two turns of the event loop, so that others get theirs."""
+LOOK_EVERY = 8
+"""Batches between two looks at whether the sender answers without suspending: a look costs a callback."""
 CLOSING = 0.2
 """The part of the time to close that is kept for closing the sender."""
 
@@ -259,7 +261,8 @@ class Batcher:
         """Send one batch once, and bring its results home."""
         sender, ledger, batch = self.link.sender, self.ledger, flight.batch
         assert sender is not None  # noqa: S101 - nothing is cut without one
-        mark = None if self._swift else self.loop.call_soon(flight.note_suspension)
+        looks = not self._swift and not ledger.counters.batches % LOOK_EVERY
+        mark = self.loop.call_soon(flight.note_suspension) if looks else None
         ledger.flights.add(flight)
         ledger.counters.batches += 1
         raised: BaseException | None = None
