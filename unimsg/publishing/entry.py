@@ -9,6 +9,8 @@ import asyncio
 from collections import OrderedDict
 from typing import TYPE_CHECKING, TypeAlias
 
+from msgspec import Struct
+
 from unimsg.errors import Error
 from unimsg.message import Receipt, WireMessage
 
@@ -20,7 +22,7 @@ Outcome: TypeAlias = Receipt | Error
 WAITING, SENT, ENDED = 0, 1, 2
 
 
-class Entry:
+class Entry(Struct, eq=False):
     """One message on its way; `end` is called exactly once.
 
     Attributes:
@@ -34,24 +36,21 @@ class Entry:
         error: why it is not out yet; None: no reason but its turn.
     """
 
-    __slots__ = ("beside", "deadline", "error", "lane", "message", "size", "state", "tries")
-
-    def __init__(self, message: WireMessage, deadline: float) -> None:
-        self.message = message
-        self.deadline = deadline
-        self.state = WAITING
-        self.size = 0
-        self.lane: Lane | None = None
-        self.beside: OrderedDict[Entry, None] | None = None
-        self.tries = 0
-        self.error: Error | None = None
+    message: WireMessage
+    deadline: float
+    state: int = WAITING
+    size: int = 0
+    lane: Lane | None = None
+    beside: OrderedDict[Entry, None] | None = None
+    tries: int = 0
+    error: Error | None = None
 
     def end(self, outcome: Outcome) -> None:
         """Tell whoever waits."""
         raise NotImplementedError
 
 
-class Single(Entry):
+class Single(Entry, eq=False):
     """The entry of one `publish`.
 
     Attributes:
@@ -60,12 +59,8 @@ class Single(Entry):
             caller who has gone leaves no exception unread.
     """
 
-    __slots__ = ("future", "outcome")
-
-    def __init__(self, message: WireMessage, deadline: float) -> None:
-        super().__init__(message, deadline)
-        self.outcome: Outcome | None = None
-        self.future: asyncio.Future[None] | None = None
+    outcome: Outcome | None = None
+    future: asyncio.Future[None] | None = None
 
     def end(self, outcome: Outcome) -> None:
         """Wake the caller."""
@@ -75,15 +70,11 @@ class Single(Entry):
             self.future.set_result(None)
 
 
-class Part(Entry):
+class Part(Entry, eq=False, kw_only=True):
     """One entry of a `publish_many`."""
 
-    __slots__ = ("call", "index")
-
-    def __init__(self, message: WireMessage, deadline: float, call: Call, index: int) -> None:
-        super().__init__(message, deadline)
-        self.call = call
-        self.index = index
+    call: Call
+    index: int
 
     def end(self, outcome: Outcome) -> None:
         """Note the result in its place."""

@@ -251,7 +251,7 @@ class Publisher(Generic[T]):
             call.note(index, batcher.ledger.halted())
             return
         try:
-            entry = Part(self._wire(message), batcher.loop.time() + budget, call, index)
+            entry = Part(self._wire(message), batcher.loop.time() + budget, call=call, index=index)
             batcher.offer(entry)
         except Error as error:
             call.note(index, error)
