@@ -61,6 +61,7 @@ class Group:
         done: list[tuple[int]] = []
         back: list[tuple[float, int, int]] = []
         leased = self._leased(db, [verdict.token.seq for verdict in verdicts])
+        lanes.load(key for _, key in leased.values())
         for verdict in verdicts:
             token = verdict.token
             fence, key = leased.get(token.seq, NOBODY)

@@ -48,6 +48,20 @@ class Lanes:
             lane = self._touched[key] = Lane(*row) if row else Lane()
         return lane
 
+    def load(self, keys: Iterable[str | bytes | None]) -> None:
+        """Read the lanes of these keys at once: `get` would ask for each, which costs more than all the rest."""
+        wanted = list({key for key in keys if key is not None and key not in self._touched})
+        if not wanted:
+            return
+        marks = ", ".join("?" * len(wanted))
+        rows = self._db.execute(
+            f"SELECT key, member, out, head, due FROM unimsg_lanes WHERE grp = ? AND key IN ({marks})",  # noqa: S608 - marks
+            (self._group, *wanted),
+        )
+        found = {row[0]: row[1:] for row in rows}
+        for key in wanted:
+            self._touched[key] = Lane(*found.get(key, ()))
+
     def waiting(self, member: int, room: int, most: int, now: float) -> list[str | bytes]:
         """Return the keys of lanes whose head a member may have now."""
         rows = self._db.execute(

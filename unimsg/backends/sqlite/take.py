@@ -148,9 +148,7 @@ class Turn:
             "WHERE seq BETWEEN ? AND ? ORDER BY seq LIMIT ?",
             (log.base + start, log.base | MASK, SCAN),
         )
-        for row in rows:
-            if len(self._taken) >= self._most:
-                break
+        for row in self._some(rows):
             cursor = (row[0] & MASK) + 1
             if row[2] <= now:
                 continue
@@ -162,6 +160,14 @@ class Turn:
                 entries.append((seq, number, key, None, None, due, 0, 0, 0))
         self._db.executemany("INSERT INTO unimsg_entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", entries)
         return cursor
+
+    def _some(self, rows: sqlite3.Cursor) -> Iterator[Sequence[Any]]:
+        """Yield rows for as long as any may be taken, their lanes read at once."""
+        ordered = self._group.log.rules.ordered
+        while (room := self._most - len(self._taken)) > 0 and (some := rows.fetchmany(room)):
+            if ordered:
+                self._lanes.load(row[4] for row in some)
+            yield from some
 
     def _start(self, key: str | bytes, seq: int, due: float) -> bool:
         """Whether this member may have a new message of a lane now; else it waits there."""
