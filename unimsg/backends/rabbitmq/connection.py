@@ -7,9 +7,9 @@ their queue; here the connection is closed at once, so that what is not settled 
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from unimsg.backends.rabbitmq.options import Options
 from unimsg.backends.rabbitmq.trouble import NAME, NOT_ALLOWED, REFUSED, innermost, unreached
 from unimsg.errors import OptionError
 
+PATIENCE = 1.0
+"""Seconds for a handshake to end that nobody waits for any more."""
 CLOSING = 3.0
 """Seconds for a node to answer that we leave; then the socket is dropped."""
 
@@ -158,35 +160,44 @@ async def connect(options: Options, turn: int) -> Connection:
 
 
 async def _attempt(parameters: Any, limit: float) -> Connection:  # noqa: ANN401 - pika's
-    opened: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-
-    def failed(_: object, error: BaseException) -> None:
-        if not opened.done():
-            opened.set_exception(innermost(error))
-
-    native = AsyncioConnection(
-        parameters,
-        on_open_callback=lambda connection: _give(opened, connection),
-        on_open_error_callback=failed,
+    """Connect to one node; given up, it leaves no socket behind."""
+    ended: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    way = AsyncioConnection.create_connection(
+        [parameters], on_done=lambda result: _give(ended, result), custom_ioloop=_Loop()
     )
     try:
         async with asyncio.timeout(limit):
-            return Connection(await asyncio.shield(opened))
+            result = await asyncio.shield(ended)
     except BaseException:
-        await _drop(native, opened)
+        # given up in the middle of a handshake, pika fails an assertion of its own: let that end by itself
+        await asyncio.wait((ended,), timeout=PATIENCE)
+        if not ended.done():
+            way.abort()
+            await asyncio.wait((ended,), timeout=CLOSING)
+        if ended.done() and isinstance(ended.result(), AsyncioConnection):
+            await Connection(ended.result()).aclose(abort=True)
         raise
+    if isinstance(result, BaseException):
+        raise innermost(result)
+    return Connection(result)
 
 
-async def _drop(native: Any, opened: asyncio.Future[Any]) -> None:  # noqa: ANN401 - pika's
-    """Leave no socket behind of an attempt that was given up."""
-    if native.is_open:
-        await Connection(native).aclose(abort=True)
-    elif not (native.is_closed or native.is_closing):
-        with suppress(AMQPError):
-            native.close()
-        await asyncio.wait((opened,), timeout=CLOSING)
-    if opened.done():
-        opened.exception()  # it was looked at
+class _Loop:
+    """The running loop; an address that is a number is not looked up in a thread."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever a loop has
+        return getattr(self._loop, name)
+
+    async def getaddrinfo(self, host: str, port: int, **settings: Any) -> Any:  # noqa: ANN401 - as the loop's
+        """Return the addresses of a host."""
+        try:
+            numeric = {**settings, "flags": socket.AI_NUMERICHOST}
+            return socket.getaddrinfo(host, port, **numeric)
+        except socket.gaierror:
+            return await self._loop.getaddrinfo(host, port, **settings)
 
 
 def _parameters(
