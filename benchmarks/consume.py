@@ -16,7 +16,7 @@ from unimsg.consuming.services import Services
 from unimsg.consuming.settings import Settings
 from unimsg.consuming.subscriber import Subscriber
 from unimsg.errors import Error
-from unimsg.message import Message, Receipt
+from unimsg.message import Message, Receipt, WireMessage
 from unimsg.spi import Assignment, Events, Received, ReceiveLimits, Receiver, Settlement
 
 OURS = 100_000
@@ -41,7 +41,7 @@ class Tap:
 
     def _one(self, token: int) -> Received:
         key = str(token % KEYS)
-        message = Message(body=BODY, key=key, id=str(token))
+        message: WireMessage = Message(body=BODY, key=key, id=str(token))
         return Received(message=message, token=token, lane=key, assignment=self._part, attempts=0)
 
     async def settle_batch(self, settlements: Sequence[Settlement], /) -> Sequence[Error | None]:
