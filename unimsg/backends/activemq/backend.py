@@ -1,0 +1,152 @@
+"""The ActiveMQ backend: one broker, or an active one and its standbys, behind the contract of `unimsg.spi`.
+
+Law: opens what the others use, and closes it. The way out is in `sender`, the way in is in `receiver`, one connection
+in `connection`, the protocol in `stomp`, the meaning of errors in `trouble`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from itertools import count
+from typing import Literal
+
+from unimsg.backends.activemq import trouble, wire
+from unimsg.backends.activemq.capabilities import declare
+from unimsg.backends.activemq.connection import Connection, Endpoints
+from unimsg.backends.activemq.options import Options
+from unimsg.backends.activemq.receiver import ActiveMQReceiver
+from unimsg.backends.activemq.sender import OPERATORS, ActiveMQSender, make_queue
+from unimsg.errors import CapabilityError, ClosedError, Error, OptionError
+from unimsg.options import check_name
+from unimsg.spi import Drift, Events, Start, Topology
+
+FORBIDDEN = frozenset("*>,?/: .")
+"""Signs that mean something in the name of a destination; a dot would part a group from what follows."""
+_probes = count(1)
+
+
+class ActiveMQBackend:
+    """The broker of one URL."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.capabilities = declare(options)
+        self._endpoints = Endpoints(options)
+        self._connection: Connection | None = None
+        self._lock = asyncio.Lock()
+        self._closed = False
+
+    async def open(self) -> None:
+        """Connect and say who we are: one attempt, at the next endpoint each time."""
+        await self._connected()
+
+    async def _connected(self) -> Connection:
+        """Return the connection for questions, made anew after it was lost."""
+        async with self._lock:
+            self._check_open()
+            if self._connection is None or self._connection.error is not None:
+                connection = await self._endpoints.connect()
+                if self._closed:  # while it was made
+                    await connection.aclose(abort=True)
+                    self._check_open()
+                self._connection = connection
+            return self._connection
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError("the backend is closed", backend=trouble.NAME)
+
+    async def open_sender(self, destination: str, /) -> ActiveMQSender:
+        """Open the way into a virtual topic, with a connection of its own."""
+        self._check_open()
+        self._check("destination", destination)
+        sender = ActiveMQSender(destination, self._endpoints, self.options)
+        await sender.open()
+        return sender
+
+    async def open_receiver(
+        self,
+        destination: str,
+        group: str | None,
+        start: Start,
+        events: Events,
+        prefetch: int,
+        /,
+    ) -> ActiveMQReceiver:
+        """Open the way out of the queue that a group has of a virtual topic."""
+        self._check_open()
+        if group is None:
+            raise CapabilityError(
+                "a group is required here: give group=",
+                missing=("groups",),
+                backend=trouble.NAME,
+                destination=destination,
+            )
+        self._check("destination", destination)
+        self._check("group", group)
+        receiver = ActiveMQReceiver(destination, group, self._endpoints, self.options, events, prefetch)
+        await receiver.open()
+        return receiver
+
+    async def probe(self) -> None:
+        """Begin a transaction and drop it."""
+        connection = await self._connected()
+        name = {"transaction": f"p{next(_probes)}"}
+        await connection.ask("BEGIN", name, within=self.options.open_timeout)
+        await connection.ask("ABORT", name, within=self.options.open_timeout)
+
+    async def provision(
+        self, topology: Topology, mode: Literal["existing", "assume", "ensure"], /
+    ) -> Sequence[Drift]:
+        """Bring the queues of groups into being; what exists cannot be asked over STOMP, and is said so."""
+        self._check("destination", topology.destination)
+        if topology.settings:
+            names = ", ".join(sorted(topology.settings))
+            raise OptionError(f"nothing can be set over STOMP: leave {names} out", backend=trouble.NAME)
+        queues = [(topology.destination, group) for group in topology.groups]
+        if topology.dead_letter is not None:
+            self._check("destination", topology.dead_letter)
+            queues.append((topology.dead_letter, OPERATORS))
+        for _, group in queues:
+            self._check("group", group)
+        if mode == "assume":
+            return []
+        drifts = [
+            Drift(
+                what=f"destination {topology.destination}",
+                state="present",
+                detail="a virtual topic needs no making",
+            )
+        ]
+        for destination, group in queues:
+            if mode == "ensure":
+                await make_queue(
+                    await self._connected(), destination, group, within=self.options.open_timeout
+                )
+            told = (
+                "made unless it was there"
+                if mode == "ensure"
+                else "not asked: made on the first subscription"
+            )
+            drifts.append(Drift(what=wire.queue(destination, group), state="present", detail=told))
+        return drifts
+
+    def _check(self, kind: str, name: str) -> None:
+        check_name(kind, name, names=self.options.names, backend=trouble.NAME)
+        if set(name) & FORBIDDEN or not name.isprintable():
+            raise OptionError(
+                f"{kind} {name!r} is no name here: it cannot hold any of {''.join(sorted(FORBIDDEN))!r}",
+                backend=trouble.NAME,
+            )
+
+    def translate(self, error: Exception, /) -> Error | None:
+        """Return our error for one of a socket or of TLS."""
+        return trouble.translate(error)
+
+    async def aclose(self) -> None:
+        """Disconnect; senders and receivers are closed before."""
+        self._closed = True
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.aclose()
