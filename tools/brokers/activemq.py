@@ -43,8 +43,7 @@ CONFIGURATION = """\
       <virtualTopic name="VirtualTopic.&gt;" prefix="Consumer.*." selectorAware="false"/>
     </virtualDestinations></virtualDestinationInterceptor></destinationInterceptors>
     <destinationPolicy><policyMap><policyEntries>
-      <policyEntry queue="prio.&gt;" prioritizedMessages="true"/>
-      <policyEntry queue="&gt;" producerFlowControl="true" expireMessagesPeriod="1000">
+      <policyEntry queue="&gt;" prioritizedMessages="true" producerFlowControl="true" expireMessagesPeriod="1000">
         <deadLetterStrategy>
           <individualDeadLetterStrategy queuePrefix="DLQ." useQueueForQueueMessages="true"/>
         </deadLetterStrategy>
