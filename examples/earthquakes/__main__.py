@@ -47,14 +47,11 @@ async def publish(client: Client, *, with_malformed: bool) -> int:
 async def read_dead_letters(client: Client, story: verdict.Story) -> None:
     """Look at what was put aside, with a group of our own."""
     for group in GROUPS:
-        bodies = story.dead.setdefault(group, [])
-        reasons = story.reasons.setdefault(group, [])
+        letters = story.dead.setdefault(group, [])
 
-        async def look(
-            delivery: Delivery[bytes | None], bodies: list[bytes | None] = bodies, why: list[str] = reasons
-        ) -> None:
-            bodies.append(delivery.body)
-            why.append(msgspec.json.decode(delivery.headers["unimsg-dead-letter"])["reason"])
+        async def look(delivery: Delivery[bytes | None], letters: list[verdict.Letter] = letters) -> None:
+            reason = msgspec.json.decode(delivery.headers["unimsg-dead-letter"])["reason"]
+            letters.append(verdict.Letter(delivery.id, delivery.body, reason))
 
         await client.subscriber(dead_letters(group), group="look", codec=BYTES).run_until_idle(look)
 
@@ -119,6 +116,7 @@ async def main(url: str, store: str, effects: Path) -> bool:
     try:
         async with unimsg.connect(url) as client:
             await provision(client)
+            story.recognised = client.capabilities.dedup != "none"
             await act_one(client, stage, story)
             await act_two(client, stage, story)
     finally:

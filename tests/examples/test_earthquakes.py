@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,12 @@ from examples.earthquakes.handlers import ALERT, GROUPS, Effect
 
 ROOT = Path(__file__).resolve().parents[2]
 Story = verdict.Story
+Letter = verdict.Letter
+
+
+def letters(bodies: Sequence[bytes], reason: str) -> list[Letter]:
+    """Dead letters, each with an id of its own."""
+    return [Letter(str(number), body, reason) for number, body in enumerate(bodies)]
 
 
 def perfect() -> Story:
@@ -32,8 +38,10 @@ def perfect() -> Story:
     ]
     return Story(
         published=2 * len(feed.lines()) + len(feed.MALFORMED),
-        dead={"catalogue": [*feed.MALFORMED, *repaired], "alerts": list(feed.MALFORMED)},
-        reasons={"catalogue": ["not JSON"] * len(feed.MALFORMED) + ["exhausted"] * len(repaired)},
+        dead={
+            "catalogue": letters(feed.MALFORMED, "not JSON") + letters(repaired, "exhausted"),
+            "alerts": letters(feed.MALFORMED, "not JSON"),
+        },
         redriven=len(repaired),
         effects=[
             Effect(group, "two", 1, quake, group == "alerts" and quake.properties.mag >= ALERT)
@@ -50,6 +58,22 @@ def perfect() -> Story:
 def red(story: Story) -> list[str]:
     """The claims that do not hold."""
     return [check.claim.partition(":")[0] for check in verdict.checks(story) if not check.holds]
+
+
+def test_a_dead_letter_may_be_there_twice_only_where_nobody_recognises_it() -> None:
+    """At least once: a copy has the same id and body; another body, or another id, is another letter."""
+    story = perfect()
+    first = story.dead["alerts"][0]
+    claim = "dead letters"
+
+    def with_one_more(letter: Letter, *, recognised: bool) -> Story:
+        dead = {**story.dead, "alerts": [*story.dead["alerts"], letter]}
+        return dataclasses.replace(story, dead=dead, recognised=recognised)
+
+    assert red(with_one_more(first, recognised=False)) == []
+    assert red(with_one_more(first, recognised=True)) == [claim]
+    assert red(with_one_more(first._replace(id="x"), recognised=False)) == [claim]
+    assert red(with_one_more(first._replace(body=b"x"), recognised=False)) == [claim]
 
 
 def test_the_feed_is_the_week() -> None:
@@ -95,11 +119,16 @@ def one_dead_letter_less(story: Story) -> Story:
 
 
 def changed_dead_letter(story: Story) -> Story:
-    return dataclasses.replace(story, dead={**story.dead, "alerts": [*story.dead["alerts"][1:], b"{}"]})
+    return dataclasses.replace(
+        story, dead={**story.dead, "alerts": [*story.dead["alerts"][1:], Letter("x", b"{}", "?")]}
+    )
 
 
 def silent(story: Story) -> Story:
-    return dataclasses.replace(story, reasons={"catalogue": ["?"] * 9})
+    return dataclasses.replace(
+        story,
+        dead={**story.dead, "catalogue": [letter._replace(reason="?") for letter in story.dead["catalogue"]]},
+    )
 
 
 def leftover(story: Story) -> Story:
