@@ -14,7 +14,7 @@ from typing import cast
 
 from tools.brokers.process import Process, Running
 
-SERVICES = ("kafka", "ministack")
+SERVICES = ("kafka", "ministack", "rabbitmq")
 HOME = Path(__file__).resolve().parents[2] / ".brokers"
 
 
