@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from unimsg.errors import BackendError, PermissionDeniedError, ThrottledError, TimedOutError, UnavailableError
 from unimsg.policies.backoff import Backoff
+from unimsg.spi import Lags
 
 if TYPE_CHECKING:
     from unimsg.consuming.link import Link
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 STAYS = (ThrottledError, TimedOutError, UnavailableError, PermissionDeniedError)
 """Errors after which the same receiver is asked again."""
+LAG_EVERY = 10.0
+"""Seconds from one question for the lag to the next, and the most that one may take."""
 
 
 class Intake:
@@ -34,6 +37,7 @@ class Intake:
         self._gate: set[asyncio.Future[None]] = set()
         self._stopping = False
         self._task: asyncio.Task[None] | None = None
+        self._lag: asyncio.Task[None] | None = None
         self.last_poll = self._loop.time()
 
     def start(self, failed: asyncio.Future[None]) -> None:
@@ -41,6 +45,9 @@ class Intake:
         self._failed = failed
         name = f"unimsg.intake[{self._home.settings.destination}]"
         self._task = asyncio.create_task(self._pump(first=True), name=name)
+        if isinstance(self._receiver, Lags):
+            name = f"unimsg.lag[{self._home.settings.destination}]"
+            self._lag = asyncio.create_task(self._watch_lag(self._receiver), name=name)
 
     def open_gate(self) -> None:
         """There may be room again."""
@@ -57,6 +64,7 @@ class Intake:
         """Ask for nothing more; return when the last poll has ended, its late arrivals handed over."""
         self._stopping = True
         self.open_gate()
+        await self._forget_lag()
         tasks = [task for task in (self._task, *self._extra) if task is not None]
         if self._limits.cancel_safe:
             for task in tasks:
@@ -67,6 +75,7 @@ class Intake:
     async def abort(self) -> None:
         """Stop without manners: the receiver is gone."""
         self._stopping = True
+        await self._forget_lag()
         tasks = [
             task
             for task in (self._task, *self._extra)
@@ -75,6 +84,23 @@ class Intake:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _watch_lag(self, receiver: Lags) -> None:
+        """Keep the lag in the health; an answer that does not come leaves none, and disturbs nothing."""
+        health = self._home.health
+        while True:
+            try:
+                async with asyncio.timeout(LAG_EVERY):
+                    health.lag = await receiver.lag()
+            except Exception:  # noqa: BLE001 - whether the receiver works is found out by asking it for messages
+                health.lag = None
+            await asyncio.sleep(LAG_EVERY)
+
+    async def _forget_lag(self) -> None:
+        if self._lag is not None:
+            self._lag.cancel()
+            await asyncio.wait((self._lag,))
+        self._home.health.lag = None
 
     # ------------------------------------------------------------ pumping
 
