@@ -31,6 +31,8 @@ BACKENDS: Mapping[str, str] = {
     "msk": "unimsg.backends.kafka",
     "amqp": "unimsg.backends.rabbitmq",
     "amqps": "unimsg.backends.rabbitmq",
+    "sqs": "unimsg.backends.sqs",
+    "sqs+fifo": "unimsg.backends.sqs",
 }
 STORES: Mapping[str, str] = {
     "memory": "unimsg.stores.memory",

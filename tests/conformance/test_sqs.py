@@ -1,0 +1,33 @@
+"""Amazon SQS, held to the catalogue: both kinds of queues, on MiniStack; by both transports in `tests/sqs`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from tests.sqs.worlds import MINISTACK, AwsWorld
+from unimsg.testing.conformance import Catalogue
+
+
+class _Sqs(Catalogue):
+    scheme = "sqs"
+
+    @pytest.fixture
+    async def world(self, broker_url: Callable[..., str]) -> AsyncIterator[AwsWorld]:
+        async with AwsWorld(
+            broker_url("ministack"), self.scheme, environment="MiniStack 1.5.33", deviations=MINISTACK
+        ) as world:
+            yield world
+
+
+@pytest.mark.timeout(300)  # a hundred clients read the description of the service a hundred times
+class TestSqs(_Sqs):
+    """Standard queues."""
+
+
+@pytest.mark.timeout(300)  # as above
+class TestSqsFifo(_Sqs):
+    """FIFO queues."""
+
+    scheme = "sqs+fifo"
