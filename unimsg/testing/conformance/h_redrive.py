@@ -118,7 +118,8 @@ class Redrive(Section):
             ready = True
             faults = inject(operator)
             faults.always("settle", Fail(SettleError("the answer is no")))
-            assert (await operator.redrive(dead, group=world.group)).redriven == 1
+            first = await operator.redrive(dead, group=world.group)
+            assert first.redriven >= 1  # again when the lease ended under it: that is not an effect more either
             await eventually(lambda: effects, "it runs again")
             faults.always("settle", None)
             await operator.aclose()
