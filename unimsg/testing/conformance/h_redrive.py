@@ -119,7 +119,7 @@ class Redrive(Section):
             faults = inject(operator)
             faults.always("settle", Fail(SettleError("the answer is no")))
             first = await operator.redrive(dead, group=world.group)
-            assert first.redriven >= 1  # again when the lease ended under it: that is not an effect more either
+            assert first.redriven >= 1  # more when the lease ended under it, which is no second effect either
             await eventually(lambda: effects, "it runs again")
             faults.always("settle", None)
             await operator.aclose()
