@@ -42,7 +42,7 @@ def measured(statement: str, byte_code: str) -> tuple[float, float, set[str]]:
     """Milliseconds, MiB above the interpreter, and what was loaded."""
     command = [sys.executable, "-c", PROGRAM.format(statement=statement)]
     environ = {**os.environ, "PYTHONPYCACHEPREFIX": byte_code, "PYTHONDONTWRITEBYTECODE": ""}
-    run = subprocess.run(command, capture_output=True, text=True, check=True, env=environ)  # noqa: S603 - ours
+    run = subprocess.run(command, capture_output=True, text=True, check=True, env=environ)
     milliseconds, mebibytes, loaded = json.loads(run.stdout)
     return milliseconds, mebibytes, set(loaded)
 

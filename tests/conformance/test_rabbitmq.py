@@ -15,6 +15,8 @@ from pika.spec import BasicProperties
 from unimsg.testing.conformance import Catalogue, World
 from unimsg.testing.conformance.world import Foreign
 
+pytestmark = pytest.mark.pending  # the backend is not finished: `make pending`
+
 SHARED = {
     "test_after_the_last_attempt_it_is_a_dead_letter_that_says_why": (
         "each attempt is a delivery of its own here, and nothing in the contract carries the time of the first failure"

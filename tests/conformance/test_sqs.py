@@ -9,6 +9,8 @@ import pytest
 from tests.sqs.worlds import MINISTACK, AwsWorld
 from unimsg.testing.conformance import Catalogue
 
+pytestmark = pytest.mark.pending  # the backend is not finished: `make pending`
+
 
 class _Sqs(Catalogue):
     scheme = "sqs"

@@ -21,6 +21,8 @@ from unimsg import codecs
 from unimsg.errors import ConnectError, NotFoundError, OptionError, PermissionDeniedError, UnroutableError
 from unimsg.spi import Topology
 
+pytestmark = pytest.mark.pending  # the backend is not finished: `make pending`
+
 
 @pytest.fixture
 def url(broker_url: Callable[..., str]) -> str:

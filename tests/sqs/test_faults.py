@@ -29,6 +29,8 @@ from unimsg.spi import Received, Settlement
 from unimsg.testing.aws_faults import FaultProxy, Rule, kinds
 from unimsg.testing.conformance.world import eventually
 
+pytestmark = pytest.mark.pending  # the backend is not finished: `make pending`
+
 LATER = 1e9
 
 

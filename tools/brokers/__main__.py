@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tools.brokers.process import Running
-from tools.brokers.services import HOME, SERVICES, begin, found, note
+from tools.brokers.services import HOME, PENDING, SERVICES, begin, found, note
 
 
 def up(names: Sequence[str]) -> None:
@@ -95,7 +95,7 @@ def main(arguments: Sequence[str]) -> int:
     if verb == "run" and "--" in names:
         at = names.index("--")
         return run(names[:at] or SERVICES, names[at + 1 :])
-    if verb not in verbs or set(names) - set(SERVICES):
+    if verb not in verbs or set(names) - {*SERVICES, *PENDING}:
         print(__doc__)
         return 2
     verbs[verb](names or SERVICES)

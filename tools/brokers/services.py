@@ -14,7 +14,10 @@ from typing import cast
 
 from tools.brokers.process import Process, Running
 
-SERVICES = ("kafka", "ministack", "rabbitmq")
+SERVICES = ("kafka",)
+"""What `make test` starts."""
+PENDING = ("rabbitmq", "ministack")
+"""What `make pending` starts: for backends that are not held by `make test` yet."""
 HOME = Path(__file__).resolve().parents[2] / ".brokers"
 
 
