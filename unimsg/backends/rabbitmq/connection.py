@@ -162,8 +162,9 @@ async def connect(options: Options, turn: int) -> Connection:
 async def _attempt(parameters: Any, limit: float) -> Connection:  # noqa: ANN401 - pika's
     """Connect to one node; given up, it leaves no socket behind."""
     ended: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    loop: Any = _Loop()  # all that pika asks of one
     way = AsyncioConnection.create_connection(
-        [parameters], on_done=lambda result: _give(ended, result), custom_ioloop=_Loop()
+        [parameters], on_done=lambda result: _give(ended, result), custom_ioloop=loop
     )
     try:
         async with asyncio.timeout(limit):
