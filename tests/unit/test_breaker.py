@@ -86,3 +86,13 @@ def test_failures_while_open_do_not_prolong_it() -> None:
     for _ in range(100):
         breaker.record(ok=False, now=OPEN_FOR - 1)
     assert breaker.allows(OPEN_FOR)
+
+
+def test_successes_that_are_not_recorded_yet_count_before_it_opens() -> None:
+    """Failures are known at once, successes when they are acked: a burst of both is no reason to stop."""
+    breaker = Breaker()
+    for _ in range(CALLS):
+        breaker.record(ok=False, now=0.0, uncounted=lambda: CALLS + 1)
+    assert state(breaker) == "closed"
+    breaker.record(ok=False, now=0.0, uncounted=lambda: CALLS + 1)
+    assert state(breaker) == "open"

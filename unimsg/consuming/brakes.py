@@ -47,9 +47,14 @@ class Brakes:
         self._breaker.record(ok=True, now=now, count=count)
         self._seen += count
 
-    def failed(self) -> None:
-        """One execution failed in a way that a retry may cure."""
-        self._breaker.record(ok=False, now=self._loop.time())
+    def failed(self, acking: Callable[[], int]) -> None:
+        """One execution failed in a way that a retry may cure.
+
+        Args:
+            acking: counts those that ended well and whose acks are under way: a failure is known at once, a success
+                when it is acked, so a burst would look as if most of it had failed.
+        """
+        self._breaker.record(ok=False, now=self._loop.time(), uncounted=acking)
         self._look()
 
     def may_retry(self) -> bool:

@@ -119,7 +119,7 @@ class Verdicts:
             return
         self._note(delivery, error, verdict.reason)
         if not isinstance(error, (DeadLetter, DecodeError)) and verdict.action == "retry":
-            home.brakes.failed()
+            home.brakes.failed(self._acking)
         if verdict.action == "dead_letter":
             await self.bury(delivery, verdict.reason)
         elif home.brakes.may_retry():
@@ -128,6 +128,10 @@ class Verdicts:
         else:
             await self._release_claim(delivery, "returned")
             self.defer(delivery, verdict.delay)
+
+    def _acking(self) -> int:
+        """Executions that ended well, and whose acks are not counted yet."""
+        return sum(d._state in (SETTLING, DONE) and d._trouble is None for d in self._home.live)
 
     def _note(self, delivery: AnyDelivery, error: BaseException, reason: str) -> None:
         now = time.time()

@@ -5,6 +5,7 @@ Law: pure; the time comes in as an argument. Closed, open for a while, then half
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 FAILURES = 0.5
@@ -40,8 +41,17 @@ class Breaker:
             return "half-open"
         return "closed" if self._opened is None else "open"
 
-    def record(self, *, ok: bool, now: float, count: int = 1) -> None:
-        """So many executions ended well or badly."""
+    def record(
+        self, *, ok: bool, now: float, count: int = 1, uncounted: Callable[[], int] = lambda: 0
+    ) -> None:
+        """So many executions ended well or badly.
+
+        Args:
+            ok: which of the two.
+            now: the time.
+            count: how many.
+            uncounted: asked before it opens: how many have ended well that were not recorded yet.
+        """
         if self._probing:
             self._probing = False
             self._succeeded = self._failed = 0
@@ -56,7 +66,9 @@ class Breaker:
         self._failed += count
         seen = self._succeeded + self._failed
         if self._opened is None and seen >= CALLS and self._failed >= FAILURES * seen:
-            self.trip(now)
+            seen += uncounted()
+            if self._failed >= FAILURES * seen:
+                self.trip(now)
 
     def trip(self, now: float) -> None:
         """Open now."""

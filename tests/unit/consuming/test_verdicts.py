@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from tests.unit.consuming.harness import FAST, World, balance, until
+from tests.unit.consuming.harness import FAST, LIMITS, LOG, World, balance, until
 from unimsg.consuming.decoding import HEADERS
 from unimsg.consuming.delivery import Delivery
-from unimsg.errors import DeadLetter, Defer, Fail, NotSentError, SettleError
+from unimsg.errors import DeadLetter, Defer, Error, Fail, NotSentError, SettleError
 from unimsg.message import WireMessage
 from unimsg.policies.retry import RetryPolicy
-from unimsg.spi import Received
+from unimsg.spi import Assignment, Received, ReceiveLimits, Settlement
 
 
 async def test_attempts_then_a_dead_letter_then_the_ack() -> None:
@@ -210,3 +211,30 @@ async def test_a_returned_value_is_a_permanent_failure() -> None:
 
     await world.subscriber.run_until_idle(handle)
     assert len(world.letters) == 1
+
+
+@pytest.mark.parametrize("limits", [LIMITS, LOG], ids=["acks", "positions"])
+async def test_a_burst_of_which_a_quarter_fails_does_not_pause_the_intake(limits: ReceiveLimits) -> None:
+    """Promise 12: those that went well count, though no ack was confirmed yet; one that fails is known at once."""
+    world = World(limits=limits, order="none", retry=FAST, concurrency=100)
+    world.receiver.feed(*[b"1"] * 100, assignment=Assignment("p0"))
+    settle, go = world.receiver.settle_batch, asyncio.Event()
+
+    async def slow(settlements: Sequence[Settlement], /) -> Sequence[Error | None]:
+        await go.wait()
+        return await settle(settlements)
+
+    world.receiver.settle_batch = slow  # type: ignore[method-assign]  # the service takes its time
+    ran: list[int] = []
+
+    async def handle(delivery: Delivery[Any]) -> None:
+        token = delivery._received.token
+        ran.append(token)
+        if token % 4 == 0 and delivery.attempt == 1:
+            raise ConnectionError("for once")
+
+    task = world.start(handle)
+    await until(lambda: len(set(ran)) == 100)
+    assert "breaker" not in world.subscriber.health().reasons
+    go.set()
+    await world.stop(task)
