@@ -37,6 +37,8 @@ bench: .venv/.bench ## measure ours beside the peers, in one run
 
 drills: .venv/.dev ## kill processes at random and count what was lost (takes minutes)
 	@$(PY) -m pytest tests/chaos -m drill --timeout 3600
+	@UNIMSG_SCALE=1 $(PY) -m pytest --numprocesses auto --timeout 600 tests/conformance/test_memory.py \
+	  tests/conformance/test_sqlite.py tests/conformance/test_shapes.py
 
 conformance-10: .venv/.dev ## run the catalogue ten times at once on what needs no server
 	@UNIMSG_REPEAT=10 $(PY) -m pytest --numprocesses 10 --dist load tests/conformance/test_memory.py \
