@@ -113,7 +113,12 @@ def test_any_backend_is_run_by_its_url(capfd: pytest.CaptureFixture[str]) -> Non
 
 
 def test_nothing_to_run_is_no_success(tmp_path: Path) -> None:
-    """A matrix of nothing would be a claim."""
+    """A matrix of nothing would be a claim; a broker that is not there is nothing."""
+    skips = "import pytest\npytest.skip('no broker', allow_module_level=True)\ndef test_x(): pass\n"
+    mine = project(tmp_path, skips)
+    (tmp_path / "test_other.py").write_text("def test_without_a_world(): pass\n", encoding="utf-8")
+
+    assert report.main(["report", "--tests", str(mine.parent), "--output", str(tmp_path / "out")]) == 1
     with pytest.raises(ConfigError, match="exit code 5"):
         report.main(["run", "memory://", "--", "-k", "there_is_no_such_test"])
 

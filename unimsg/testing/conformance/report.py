@@ -29,7 +29,7 @@ NAME = "conformance"
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the catalogue as `unimsg conformance` was asked to; returns the exit code: 0 when nothing failed.
+    """Run the catalogue as `unimsg conformance` was asked to; returns 0 when something ran and nothing failed.
 
     Args:
         argv: `run URL` shows what one backend holds, `report` writes the matrix; `--help` tells the rest.
@@ -37,8 +37,7 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         ConfigError: pytest could not run the tests; nothing was written.
     """
-    argv, more = _split(argv)
-    asked = _parser().parse_args(argv)
+    asked, more = _parser().parse_known_args([argument for argument in argv if argument != "--"])
     orders = _orders(asked)
     outcomes = [order.run(more) for order in orders]
     runs = _runs(entry for entries, _ in outcomes for entry in entries)
@@ -47,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
     if asked.command == "report":
         write(asked.output, runs)
         print(f"written: {asked.output / NAME}.md and .json")  # noqa: T201 - as above
-    return max(code for _, code in outcomes)
+    return max(not runs, *(code for _, code in outcomes))
 
 
 def write(folder: Path, runs: Iterable[Run]) -> None:
@@ -68,25 +67,21 @@ def write(folder: Path, runs: Iterable[Run]) -> None:
 # ---------------------------------------------------------------- arguments
 
 
-def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """What stands after `--` is for pytest."""
-    arguments = list(argv)
-    if "--" not in arguments:
-        return arguments, []
-    at = arguments.index("--")
-    return arguments[:at], arguments[at + 1 :]
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="unimsg conformance",
-        description="Prove a backend by the catalogue of behaviours. What stands after -- is for pytest.",
+        description="Prove a backend by the catalogue of behaviours. Other arguments are for pytest.",
+        allow_abbrev=False,
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="hold one backend to the catalogue and show the outcome")
+    run = commands.add_parser(
+        "run", allow_abbrev=False, help="hold one backend to the catalogue and show the outcome"
+    )
     run.add_argument("url", help=f"what connect takes; {' and '.join(BUILT_IN)} make a world for each test")
     _world(run)
-    report = commands.add_parser("report", help="run the catalogue and write the matrix of what is proved")
+    report = commands.add_parser(
+        "report", allow_abbrev=False, help="run the catalogue and write the matrix of what is proved"
+    )
     report.add_argument("--url", help="one backend by its URL, instead of the embedded ones")
     report.add_argument(
         "--tests",
