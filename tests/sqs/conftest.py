@@ -12,9 +12,9 @@ from typing import TypeAlias
 import pytest
 
 import unimsg
+from tests.sqs.aws_faults import FaultProxy
 from tests.sqs.worlds import url_of
 from unimsg.spi import Topology
-from unimsg.testing.aws_faults import FaultProxy
 
 MakeQueue: TypeAlias = Callable[..., Awaitable[str]]
 

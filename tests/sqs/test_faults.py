@@ -13,6 +13,7 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 
 import unimsg
+from tests.sqs.aws_faults import FaultProxy, Rule, kinds
 from unimsg.backends._aws import trouble
 from unimsg.errors import (
     ConnectError,
@@ -26,7 +27,6 @@ from unimsg.errors import (
 )
 from unimsg.message import Message, Receipt
 from unimsg.spi import Received, Settlement
-from unimsg.testing.aws_faults import FaultProxy, Rule, kinds
 from unimsg.testing.conformance.world import eventually
 
 pytestmark = pytest.mark.pending  # the backend is not finished: `make pending`

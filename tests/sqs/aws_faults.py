@@ -111,7 +111,7 @@ class FaultProxy:
         """Access keys that are refused as expired."""
         self.url = ""
         self._upstream = upstream.rstrip("/")
-        self._chance = Random(seed)  # noqa: S311 - repeatable, not secret
+        self._chance = Random(seed)
         self._keys = keys
         self._stopped = asyncio.Event()
 
@@ -227,7 +227,7 @@ class FaultProxy:
         if bad:
             self.log.append(Noted(op, "ghost" if rule.ghost else "partial", ran=rule.ghost))
         status, headers, raw = answer
-        if status != 200:  # noqa: PLR2004 - OK
+        if status != 200:
             return _response(answer)
         told = json.loads(raw)
         told["Successful"] = [done for done in told.get("Successful", ()) if done["Id"] not in bad]
