@@ -170,6 +170,7 @@ class Verdicts:
         if delivery._state >= SETTLING:
             return
         limits = self._home.limits
+        hold = hold or self._home.until_idle  # what waits at the broker would be taken for nothing more
         if hold or delivery._lane is not None or limits.defer == "core" or delay > limits.max_delay:
             self._home.counters.deferred += 1
             self._home.counters.received += 1
