@@ -16,13 +16,13 @@ demo: .venv/.core ## run the example on real events; needs no server, only the c
 	@$(PY) -m examples.earthquakes
 
 test: .venv/.dev ## run the whole suite with branch coverage; the last line is the runner's
-	@$(PY) -m tools.brokers run -- $(PY) -m pytest --numprocesses auto --dist loadgroup --cov --cov-report term
+	@$(PY) -m pytest --numprocesses auto --dist loadgroup --cov --cov-report term
 
 pending: .venv/.dev ## hold the backends that are not finished to the catalogue
-	@$(PY) -m tools.brokers run rabbitmq ministack -- $(PY) -m pytest -m pending --numprocesses auto --dist loadgroup
+	@$(PY) -m tools.brokers run kafka rabbitmq ministack -- $(PY) -m pytest -m pending --numprocesses auto --dist loadgroup
 
 brokers: .venv/.dev ## start the brokers of the tests and say where they are; `python -m tools.brokers down` stops them
-	@$(PY) -m tools.brokers up
+	@$(PY) -m tools.brokers up kafka rabbitmq ministack
 
 check: .venv/.dev ## form, types, import contracts, shape
 	$(PY) -m ruff format --check

