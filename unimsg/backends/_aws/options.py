@@ -1,4 +1,4 @@
-"""Options that every backend of AWS takes: which account, which region, by which way.
+"""Options that every backend of AWS takes: which account, which region, by which way; and how queues are read.
 
 Law: data. Credentials are found as botocore finds them (environment, profile, role, container, single sign-on) unless
 the options hold them.
@@ -69,3 +69,23 @@ class AwsOptions(Options):
     def where(self, *, secrets: bool) -> str:
         """Return the region."""
         return quote(self.region, safe="")
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class QueueOptions(AwsOptions):
+    """What a URL can say of the queues that are read; durations in seconds.
+
+    Attributes:
+        wait: how long a poll waits for a message, rounded up to whole seconds.
+        lease: the visibility timeout of what is received, in whole seconds; it is extended while a handler runs.
+        strict_order: FIFO: one message of a group in a call, so that one that fails is not overtaken by the next.
+    """
+
+    wait: Annotated[Seconds, Range(0.001, 20)] = 20.0
+    lease: Annotated[Seconds, Range(1, 43200)] = 30.0
+    strict_order: bool = True
+
+    @property
+    def fifo(self) -> bool:
+        """Whether what the scheme names is FIFO."""
+        return self.scheme.endswith("+fifo")

@@ -11,15 +11,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from unimsg.backends.sns.options import Options
-from unimsg.capabilities import Capabilities, Lease
+from unimsg.backends.sqs.capabilities import of_queue
+from unimsg.capabilities import Capabilities
 
 LIMIT = 256 * 1024
 """Of a message with its attributes, and of a batch, unless the topic's `MaximumMessageSize` says more."""
-RETENTION = 345_600.0
-"""Seconds that the queue of a group keeps messages unless it is set to something else."""
-LONGEST = 43_200
-WINDOW = 300.0
-"""Seconds in which a FIFO topic knows an id again."""
 
 KINDS: Mapping[str, Mapping[str, Any]] = {
     "standard": {
@@ -39,17 +35,4 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
 
 def declare(options: Options) -> Capabilities:
     """Return what a program can rely on with these options, on a topic with default limits."""
-    common = Capabilities(
-        delivery="at_least_once",
-        groups=True,
-        retention=RETENTION,
-        max_message_bytes=min(options.max_body, LIMIT),
-        headers="native",
-        dead_letter="native",
-        lease=Lease(options.lease, longest=LONGEST),
-        attempts="process",
-        durability="replicated",
-    )
-    if not options.fifo:
-        return common
-    return common.lower("FIFO topics", ordering="key", dedup="window", dedup_window=WINDOW)
+    return of_queue(options, LIMIT, groups=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from unimsg.backends._aws.options import QueueOptions
 from unimsg.backends.sqs.options import Options
 from unimsg.capabilities import Capabilities, Lease
 
@@ -43,18 +44,34 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
 """What is known of the two kinds of queues beyond what capabilities say."""
 
 
-def declare(options: Options) -> Capabilities:
-    """Return what a program can rely on with these options, on a queue with default limits."""
+def of_queue(options: QueueOptions, limit: int, **more: Any) -> Capabilities:  # noqa: ANN401 - by name of the field
+    """Return what a program can rely on that reads from queues, whoever writes into them.
+
+    Args:
+        options: of the backend.
+        limit: of one message, in bytes.
+        **more: what the way in adds.
+    """
     common = Capabilities(
+        ordering="key",
         delivery="at_least_once",
+        dedup="window",
+        dedup_window=WINDOW,
         retention=RETENTION,
-        max_message_bytes=min(options.max_body, LIMIT),
+        max_message_bytes=min(options.max_body, limit),
         headers="native",
         dead_letter="native",
         lease=Lease(options.lease, longest=LONGEST),
         attempts="process",
         durability="replicated",
+        **more,
     )
-    if not options.fifo:
-        return common.lower("standard queues", ordering="none", delay="native")
-    return common.lower("FIFO queues", ordering="key", dedup="window", dedup_window=WINDOW)
+    if options.fifo:
+        return common
+    return common.lower("standard queues", ordering="none", dedup="none", dedup_window=None)
+
+
+def declare(options: Options) -> Capabilities:
+    """Return what a program can rely on with these options, on a queue with default limits."""
+    common = of_queue(options, LIMIT, delay="native")
+    return common.lower("FIFO queues", delay="none") if options.fifo else common
