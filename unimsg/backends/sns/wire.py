@@ -35,15 +35,15 @@ def decode_queue_event(record: Mapping[str, Any]) -> WireMessage:
         DecodeError: the body is no notification of SNS.
     """
     text = record.get("body", "")
+    group = (record.get("attributes") or {}).get("MessageGroupId")
     try:
-        envelope = msgspec.json.decode(text)
-        return decode_envelope(envelope)
+        return decode_envelope(msgspec.json.decode(text), group=group)
     except (msgspec.DecodeError, KeyError, TypeError, AttributeError) as error:
         raise DecodeError("the body is no notification of SNS", raw=text.encode()) from error
 
 
-def decode_envelope(envelope: Mapping[str, Any]) -> WireMessage:
-    """Return the message in a notification."""
+def decode_envelope(envelope: Mapping[str, Any], *, group: str | None = None) -> WireMessage:
+    """Return the message in a notification; its group stands outside, where there is one."""
     found = {
         name: {
             "DataType": value["Type"],
@@ -53,4 +53,4 @@ def decode_envelope(envelope: Mapping[str, Any]) -> WireMessage:
     }
     sent = envelope.get("Timestamp")
     milliseconds = None if sent is None else str(round(datetime.fromisoformat(sent).timestamp() * 1000))
-    return sqs.assemble(envelope["Message"], found, group=None, sent=milliseconds)
+    return sqs.assemble(envelope["Message"], found, group=group, sent=milliseconds)

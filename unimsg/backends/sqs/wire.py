@@ -317,8 +317,7 @@ def _header(value: Mapping[str, Any]) -> str:
     kind = value.get("DataType", "String")
     if kind.startswith("Binary"):
         raw = value.get("BinaryValue") or b""
-        text = (raw if isinstance(raw, bytes) else b64decode(raw)).decode("utf-8", "surrogateescape")
-        return Attribute(text, kind)
+        return Attribute(_plain(raw).decode("utf-8", "surrogateescape"), kind)
     text = value.get("StringValue") or ""
     return text if kind == "String" else Attribute(text, kind)
 
@@ -328,7 +327,14 @@ def _body(text: str, how: str) -> bytes | None:
         return None
     if how == "empty":
         return b""
+    return _plain(text)
+
+
+def _plain(raw: bytes | str) -> bytes:
+    """Return what base64 says; what is none stands for itself, since no header may make a message undecodable."""
+    if isinstance(raw, bytes):
+        return raw
     try:
-        return b64decode(text, validate=True)
+        return b64decode(raw, validate=True)
     except ValueError:
-        return text.encode()
+        return raw.encode()
