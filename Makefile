@@ -19,10 +19,10 @@ test: .venv/.dev ## run the whole suite with branch coverage; the last line is t
 	@$(PY) -m pytest --numprocesses auto --dist loadgroup --cov --cov-report term
 
 pending: .venv/.dev ## hold the backends that are not finished to the catalogue
-	@$(PY) -m tools.brokers run kafka rabbitmq ministack -- $(PY) -m pytest -m pending --numprocesses auto --dist loadgroup
+	@$(PY) -m tools.brokers run kafka rabbitmq activemq ministack -- $(PY) -m pytest -m pending --numprocesses auto --dist loadgroup
 
 brokers: .venv/.dev ## start the brokers of the tests and say where they are; `python -m tools.brokers down` stops them
-	@$(PY) -m tools.brokers up kafka rabbitmq ministack
+	@$(PY) -m tools.brokers up kafka rabbitmq activemq ministack
 
 check: .venv/.dev ## form, types, import contracts, shape
 	$(PY) -m ruff format --check

@@ -31,6 +31,8 @@ BACKENDS: Mapping[str, str] = {
     "msk": "unimsg.backends.kafka",
     "amqp": "unimsg.backends.rabbitmq",
     "amqps": "unimsg.backends.rabbitmq",
+    "activemq": "unimsg.backends.activemq",
+    "activemq+ssl": "unimsg.backends.activemq",
     "sqs": "unimsg.backends.sqs",
     "sqs+fifo": "unimsg.backends.sqs",
 }

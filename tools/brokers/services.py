@@ -16,7 +16,7 @@ from tools.brokers.process import Process, Running
 
 SERVICES: tuple[str, ...] = ()
 """What `make test` starts."""
-PENDING = ("kafka", "rabbitmq", "ministack")
+PENDING = ("kafka", "rabbitmq", "activemq", "ministack")
 """What `make pending` starts: for backends that are not held by `make test` yet."""
 HOME = Path(__file__).resolve().parents[2] / ".brokers"
 
