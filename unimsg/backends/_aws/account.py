@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from contextlib import AsyncExitStack
 from functools import cache
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
+from botocore.utils import get_environ_proxies
 
 from unimsg.backends._aws.calls import Answer, ByBotocore, Calls, Lean
 from unimsg.backends._aws.options import AwsOptions
@@ -105,15 +108,10 @@ class Account:
         client = await self.client(service)
         if self._options.transport == "botocore" or service not in LEAN:
             return Renewing(self, ByBotocore(lambda: self.client(service), self._backend))
-        if self._http is None:
-            self._http = await self._stack.enter_async_context(
-                aiohttp.ClientSession(
-                    connector=aiohttp.TCPConnector(limit=CONNECTIONS), auto_decompress=False, trust_env=True
-                )
-            )
+        endpoint = client.meta.endpoint_url
         lean = Lean(
-            self._http,
-            client.meta.endpoint_url,
+            await self._connections(endpoint),
+            endpoint,
             LEAN[service],
             signing=(client.meta.service_model.signing_name, self.region),
             credentials=self.credentials,
@@ -121,6 +119,24 @@ class Account:
             backend=self._backend,
         )
         return Renewing(self, lean)
+
+    async def _connections(self, endpoint: str) -> aiohttp.ClientSession:
+        """Return connections of the lean transport, through the proxy and with the certificates that botocore takes.
+
+        Found out once: aiohttp's own way (`trust_env`) looks for both in two threads at every call.
+        """
+        if self._http is None:
+            bundle = self._session_now().get_config_variable("ca_bundle")
+            self._http = await self._stack.enter_async_context(
+                aiohttp.ClientSession(
+                    connector=aiohttp.TCPConnector(
+                        limit=CONNECTIONS, ssl=ssl.create_default_context(cafile=bundle) if bundle else True
+                    ),
+                    proxy=get_environ_proxies(endpoint).get(urlsplit(endpoint).scheme),
+                    auto_decompress=False,
+                )
+            )
+        return self._http
 
     async def number(self) -> tuple[str, str]:
         """Return the partition of AWS and the account's number, which every name at length begins with."""
