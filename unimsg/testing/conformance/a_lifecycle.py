@@ -355,7 +355,7 @@ async def _strict(world: World) -> unimsg.Client:
 
 
 def _resources() -> tuple[int, int, int]:
-    """Tasks, threads and open files of this process; the threads of the loop's own pool are nobody's, and come and go."""
+    """Tasks, threads and open files of this process; threads of the loop's own pool are nobody's, and come and go."""
     threads = sum(not thread.name.startswith("asyncio_") for thread in threading.enumerate())
     return len(asyncio.all_tasks()), threads, len(os.listdir("/dev/fd"))  # noqa: PTH208 - links that end while one looks
 
