@@ -135,7 +135,7 @@ class Intake:
     async def _receive(self, room: int) -> bool:
         limits, home = self._limits, self._home
         count = min(room, limits.max_messages)
-        wait = 0.0 if not room else limits.idle if home.until_idle else limits.wait
+        wait = self._patience if room else 0.0
         quiet = (
             self._empty and not self._asked
         )  # else an empty answer only says that others have what there is
@@ -151,6 +151,13 @@ class Intake:
         elif room and home.until_idle:
             await self._idle(quiet=quiet)
         return bool(count) and len(batch) == limits.max_messages
+
+    @property
+    def _patience(self) -> float:
+        """How long to wait for a message; not at all where an empty answer would only say that one is in hand."""
+        if not self._home.until_idle:
+            return self._limits.wait
+        return self._limits.idle if self._empty else 0.0
 
     @property
     def _empty(self) -> bool:

@@ -7,6 +7,7 @@ import contextvars
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tests.unit.consuming.harness import FAST, LIMITS, FakeReceiver, World, balance, until
 from unimsg.capabilities import Capabilities
@@ -175,3 +176,26 @@ async def test_an_empty_answer_to_a_poll_that_began_in_the_middle_of_work_is_no_
     await world.subscriber.run_until_idle(handle)
     assert answers
     assert seen == [1, 2]
+
+
+async def test_the_end_is_known_after_one_empty_wait() -> None:
+    """A poll that waits while messages are in hand proves nothing, and a lease might end while a second one waits."""
+    world = World(limits=replace(LIMITS, idle=0.01), concurrency=4)
+    world.receiver.feed(*[b"1"] * 3)
+    waits: list[float] = []
+    receive = world.receiver.receive_batch
+
+    async def listening(max_messages: int, wait: float, /) -> Any:
+        batch = await receive(max_messages, wait)
+        if not batch:
+            waits.append(wait)
+        return batch
+
+    world.receiver.receive_batch = listening  # type: ignore[method-assign]  # to see what was waited for in vain
+    health = await world.subscriber.run_until_idle(slow)
+    assert health.counters["acked"] == 3
+    assert [wait for wait in waits if wait] == [0.01]
+
+
+async def slow(_delivery: Delivery[Any]) -> None:
+    await asyncio.sleep(0.02)
