@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError
 
 from unimsg.backends.kafka import trouble
 from unimsg.backends.kafka.capabilities import declare, refine
+from unimsg.backends.kafka.clients import Clients
 from unimsg.backends.kafka.cluster import Cluster
 from unimsg.backends.kafka.connecting import Access, access, greet
 from unimsg.backends.kafka.member import Member
@@ -37,6 +38,7 @@ class KafkaBackend:
         self.capabilities = declare(options)
         self._access: Access | None = None
         self._cluster: Cluster | None = None
+        self._clients = Clients()
         self._lock = asyncio.Lock()
         self._closed = False
 
@@ -52,11 +54,11 @@ class KafkaBackend:
             if self._access is None or self._cluster is None:
                 found = await self._resolve()
                 brokers = await greet(found)
-                cluster = Cluster(found)
+                cluster = Cluster(found, self._clients)
                 try:
                     await cluster.open()
                 except BaseException:
-                    await cluster.aclose()
+                    cluster.drop()
                     raise
                 self.capabilities = refine(declare(self.options), brokers)
                 self._access, self._cluster = found, cluster
@@ -74,26 +76,33 @@ class KafkaBackend:
     async def _ask(self, question: Callable[[Cluster], Awaitable[T]]) -> T:
         """Ask the cluster once; after an answer that did not come it is connected anew the next time."""
         _, cluster = await self._connected()
+        cluster.asked += 1
         try:
             return await question(cluster)
         except (KafkaError, OSError, TimeoutError) as error:
-            await self._lose(cluster)
+            self._lose(cluster)
             ours = trouble.translate(error)
             if ours is None:
                 raise
             raise ours from error
+        except asyncio.CancelledError:  # often since no answer came in time
+            self._lose(cluster)
+            raise
+        finally:
+            cluster.asked -= 1
+            if cluster is not self._cluster and not cluster.asked:
+                cluster.drop()
 
-    async def _lose(self, cluster: Cluster) -> None:
+    def _lose(self, cluster: Cluster) -> None:
         if self._cluster is cluster:
             self._cluster = None
-            await cluster.aclose()
 
     async def open_sender(self, destination: str, /) -> KafkaSender:
         """Open the way into a topic, with a producer of its own."""
         self._check("destination", destination)
         topic = await self._ask(lambda cluster: cluster.topic(destination))
         found, _ = await self._connected()
-        sender = KafkaSender(destination, topic, found, self.options)
+        sender = KafkaSender(destination, topic, found, self.options, self._clients)
         await sender.open()
         return sender
 
@@ -112,7 +121,7 @@ class KafkaBackend:
         self._check("group", group)
         topic = await self._ask(lambda cluster: cluster.topic(destination))
         found, _ = await self._connected()
-        member = Member(destination, group, topic, found, self.options, events, start)
+        member = Member(destination, group, topic, found, self.options, events, start, self._clients)
         receiver = KafkaReceiver(destination, topic, member, self.options)
         await receiver.open()
         return receiver
@@ -148,11 +157,10 @@ class KafkaBackend:
         return trouble.translate(error)
 
     async def aclose(self) -> None:
-        """Disconnect; senders and receivers are closed before."""
+        """Disconnect; senders and receivers are closed before, what is left of them is ended here."""
         self._closed = True
-        cluster, self._cluster = self._cluster, None
-        if cluster is not None:
-            await cluster.aclose()
+        self._cluster = None
+        await self._clients.aclose()
 
 
 _LEGAL = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"

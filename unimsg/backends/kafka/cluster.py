@@ -14,6 +14,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError, for_code
 
 from unimsg.backends.kafka.capabilities import BATCH_LIMIT
+from unimsg.backends.kafka.clients import Clients
 from unimsg.backends.kafka.connecting import Access
 from unimsg.backends.kafka.trouble import NAME
 from unimsg.errors import NotFoundError, OptionError
@@ -31,25 +32,33 @@ class Topic(NamedTuple):
     Attributes:
         partitions: how many it has.
         limit: the most that a batch may have, in bytes.
+        compacted: whether a record without a key is refused.
     """
 
     partitions: int
     limit: int
+    compacted: bool = False
 
 
 class Cluster:
-    """The brokers, as an operator sees them."""
+    """The brokers, as an operator sees them.
 
-    def __init__(self, access: Access) -> None:
-        self._admin: Any = AIOKafkaAdminClient(**access.settings)
+    Attributes:
+        asked: how many questions wait for their answer; who asks counts.
+    """
+
+    def __init__(self, access: Access, clients: Clients) -> None:
+        self.asked = 0
+        self._clients = clients
+        self._admin: Any = clients.own(AIOKafkaAdminClient(**access.settings))
 
     async def open(self) -> None:
         """Connect: one attempt."""
-        await self._admin.start()
+        await self._clients.start(self._admin)
 
-    async def aclose(self) -> None:
-        """Disconnect."""
-        await self._admin.close()
+    def drop(self) -> None:
+        """Disconnect, and wait for nothing."""
+        self._clients.drop(self._admin)
 
     async def probe(self) -> None:
         """Ask who is there."""
@@ -66,8 +75,9 @@ class Cluster:
             raise NotFoundError(
                 "there is no such topic: make it with `unimsg provision`", backend=NAME, destination=name
             )
-        limit = (await self._configuration(name)).get("max.message.bytes")
-        return Topic(partitions, BATCH_LIMIT if limit is None else int(limit))
+        configuration = await self._configuration(name)
+        limit = configuration.get("max.message.bytes", BATCH_LIMIT)
+        return Topic(partitions, int(limit), "compact" in configuration.get("cleanup.policy", ""))
 
     async def members(self, group: str) -> int:
         """Return how many live members a group has."""

@@ -13,14 +13,15 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import KafkaError
+from aiokafka.errors import CommitFailedError, KafkaError
 
 from unimsg.backends.kafka import trouble
+from unimsg.backends.kafka.clients import Clients
 from unimsg.backends.kafka.cluster import Topic
 from unimsg.backends.kafka.connecting import Access
 from unimsg.backends.kafka.options import Options
 from unimsg.backends.kafka.positions import Positions
-from unimsg.errors import ConfigError, UnavailableError
+from unimsg.errors import ConfigError, ConnectionLostError, UnavailableError
 from unimsg.spi import Assignment, Events, Start
 
 JOIN = 10.0
@@ -47,8 +48,9 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is no
         options: Options,
         events: Events,
         start: Start,
+        clients: Clients,
     ) -> None:
-        self.consumer = _consumer(group, access, options)
+        self.consumer = clients.own(_consumer(group, access, options))
         self.positions = Positions(self.consumer, name, topic.partitions, start)
         self.held: dict[Any, Assignment] = {}
         self.failure: Exception | None = None
@@ -56,17 +58,28 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is no
         self._group = group
         self._options = options
         self._events = events
+        self._clients = clients
         self._left: Callable[[], None] = lambda: None
         self._joined = asyncio.Event()
+        self._beginning: asyncio.Timeout | None = None
         self._given_at: list[float] = []
         self._time = asyncio.get_running_loop().time
 
     async def join(self, left: Callable[[], None]) -> None:
         """Connect and ask to join; `left` is called whenever all partitions were taken away."""
         self._left = left
-        await self.consumer.start()
-        await self.positions.open()
-        self.consumer.subscribe([self._name], listener=self)
+        try:
+            await self._clients.start(self.consumer)
+            await self.positions.open()
+            self.consumer.subscribe([self._name], listener=self)
+        except BaseException:
+            self._clients.drop(self.consumer)
+            raise
+
+    async def aclose(self) -> None:
+        """Leave the group; a broker that does not answer is not waited for."""
+        self.leave()
+        await self._clients.end(self.consumer)
 
     async def share(self) -> None:
         """Return when this member has its share, which may be nothing.
@@ -103,19 +116,33 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is no
 
     async def on_partitions_assigned(self, assigned: set[Any]) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]  # aiokafka awaits it
         """These are given: put where the group starts if they were never read, before anything of them is taken."""
-        if assigned:
-            self.consumer.pause(*assigned)
-            try:
-                await self.positions.begin(assigned)
-            except (KafkaError, OSError) as error:
-                self.failure = trouble.translate(error) or error
-                self._joined.set()
-                return
-            self.consumer.resume(*(assigned & self.consumer.assignment()))
+        if assigned and not await self._begin(assigned):
+            return
         self.held = {part: Assignment(f"{part.topic}-{part.partition}", part) for part in sorted(assigned)}
         self._events.assigned(list(self.held.values()))
         self._watch_for_a_storm()
         self._joined.set()
+
+    async def _begin(self, assigned: set[Any]) -> bool:
+        """Return whether all of these stand where they have to."""
+        self.consumer.pause(*assigned)
+        try:
+            async with asyncio.timeout(None) as self._beginning:
+                await self.positions.begin(assigned)
+        except (TimeoutError, CommitFailedError):
+            return False  # it has left, or the group moves on: then other partitions are given
+        except (KafkaError, OSError) as error:
+            self.failure = ConnectionLostError(
+                f"where group {self._group!r} begins could not be found out: {error}",
+                backend=trouble.NAME,
+                destination=self._name,
+            )
+            self._joined.set()
+            return False
+        finally:
+            self._beginning = None
+        self.consumer.resume(*(assigned & self.consumer.assignment()))
+        return True
 
     async def on_partitions_revoked(self, revoked: set[Any]) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]  # aiokafka awaits it
         """All are taken: drained first while this member is in good standing, lost when it is not."""
@@ -132,6 +159,8 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is no
         for assignment in self.held.values():
             assignment.live = False
         self.held = {}
+        if self._beginning is not None and not self._beginning.expired():
+            self._beginning.reschedule(self._time())
         self._left()
 
     def _is_expelled(self) -> bool:

@@ -6,7 +6,6 @@ Law: fetches and commits what it is asked to; no retry, no handler, no policy. W
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -32,8 +31,6 @@ from unimsg.errors import (
 from unimsg.message import Position
 from unimsg.spi import Assignment, Received, ReceiveLimits, Settlement, Start
 
-log = logging.getLogger("unimsg.backends.kafka")
-
 MESSAGES = 500
 """Of one receive at most."""
 COMMIT_LIMIT = 5.0
@@ -44,8 +41,6 @@ IDLE, SURELY = 1.0, 5.0
 """Seconds after which an empty answer says that there is nothing: when all partitions said so, and in any case."""
 SILENCE, SILENCE_ENDS = 5.0, 60.0
 """Seconds beyond a request's limit without a fetch: trouble; after the second the consumer is opened anew."""
-CLOSING = 4.0
-"""Seconds for leaving the group in order."""
 
 
 class KafkaReceiver:
@@ -60,7 +55,6 @@ class KafkaReceiver:
         self._nowhere = TopicPartition(name, -1)
         self._paused: set[Any] = set()
         self._spare: list[Received] = []
-        self._at: dict[Any, int] = {}
         self._turn = 0
         self._heard = time.time()
         self._commit: asyncio.Timeout | None = None
@@ -80,17 +74,12 @@ class KafkaReceiver:
 
     async def open(self) -> None:
         """Connect and ask to join; partitions come later, by `Events`."""
-        try:
-            await self._member.join(self._left)
-        except BaseException:
-            await self.aclose(abort=True)
-            raise
+        await self._member.join(self._left)
 
     def _left(self) -> None:
         """All partitions were taken away: what is buffered, paused or being committed was of that time."""
         self._spare.clear()
         self._paused.clear()
-        self._at.clear()
         self._heard = time.time()
         if self._commit is not None and not self._commit.expired():
             self._commit.reschedule(self._loop.time())
@@ -135,21 +124,23 @@ class KafkaReceiver:
         now = self._loop.time()
         deadline = now + wait
         surely = deadline + (SURELY if wait <= IDLE else 0.0)
-        while not self._spare and now < surely and not (now >= deadline and self._is_drained()):
+        while not self._spare and now < surely and not (now >= deadline and await self._is_drained()):
             self._take(
                 await consumer.getmany(timeout_ms=int(max(deadline - now, 0.1) * 1000), max_records=share)
             )
             now = self._loop.time()
 
-    def _is_drained(self) -> bool:
-        """Whether every partition has answered, and all it had was taken."""
-        end_of = self._consumer.last_stable_offset if self._is_strict else self._consumer.highwater
-        ends = {part: end_of(part) for part in self._member.held}
-        return all(end is not None and self._at.get(part, end) >= end for part, end in ends.items())
-
-    @property
-    def _is_strict(self) -> bool:
-        return self._options.isolation == "committed"
+    async def _is_drained(self) -> bool:
+        """Whether every partition has said where it ends, and all before that was taken."""
+        consumer = self._consumer
+        end_of = consumer.last_stable_offset if self._options.isolation == "committed" else consumer.highwater
+        with suppress(IllegalStateError):  # taken away meanwhile
+            for part in list(self._member.held):
+                end = end_of(part)
+                if end is None or await consumer.position(part) < end:
+                    return False
+            return True
+        return False
 
     def _take(self, records: dict[Any, list[Any]]) -> None:
         """Turn records into messages."""
@@ -167,7 +158,6 @@ class KafkaReceiver:
                 spare.append(
                     Received(message, offset, message.key, assignment, position=position, native=record)
                 )
-            self._at[part] = found[-1].offset + 1
 
     def _listen(self) -> None:
         """Tell when no broker has answered for long: aiokafka itself tries on and says nothing.
@@ -205,8 +195,11 @@ class KafkaReceiver:
         self._consumer.resume(*parts)
 
     async def lag(self) -> int | None:
-        """How many records stand before this member."""
-        ends = await self._consumer.end_offsets(list(self._member.held))
+        """How many records stand before this member; None while it has no share."""
+        held = list(self._member.held)
+        if not held:
+            return None
+        ends = await self._consumer.end_offsets(held)
         return sum([int(end - await self._consumer.position(part)) for part, end in ends.items()])
 
     # ------------------------------------------------------------ out
@@ -262,10 +255,4 @@ class KafkaReceiver:
         if self._closed:
             return
         self._closed = True
-        self._member.leave()
-        leaving = asyncio.ensure_future(self._consumer.stop())
-        await asyncio.wait((leaving,), timeout=CLOSING)
-        if not leaving.done():
-            log.warning("%r: leaving the group took too long: the broker finds out by itself", self._name)
-            leaving.cancel()
-        await asyncio.gather(leaving, return_exceptions=True)
+        await self._member.aclose()

@@ -93,7 +93,8 @@ def outcome(error: Exception, *, size: int, limit: int, alone: bool) -> Error:
     certain = _meant(error, ENDS)
     if certain is not None:
         return certain
-    if isinstance(error, kafka.BrokerResponseError) and not error.retriable:
+    unsaid = isinstance(error, kafka.UnknownError)  # so aiokafka calls any code that it does not know, too
+    if isinstance(error, kafka.BrokerResponseError) and not error.retriable and not unsaid:
         return RejectedError(f"the broker refused it: {_said(error)}", backend=NAME)
     return OutcomeUnknownError(f"the message left and no answer came: {_said(error)}", backend=NAME)
 

@@ -96,16 +96,19 @@ def _bytes(text: str) -> bytes:
 # ---------------------------------------------------------------- sizes
 
 
-def measure(limit: int, max_body: int) -> Callable[[WireMessage], int]:
+def measure(limit: int, max_body: int, *, compacted: bool = False) -> Callable[[WireMessage], int]:
     """Return a function that gives the size of a record in bytes, and refuses one that a topic would.
 
     Args:
         limit: the most that body, key and headers may have together, in bytes.
         max_body: the most that the body may have, in bytes.
+        compacted: whether the topic keeps the last record of each key, and takes none without.
     """
 
     def size_of(message: WireMessage) -> int:
         body, key = message.body, message.key
+        if compacted and key is None:
+            raise RejectedError("the topic is compacted, and takes no message without a key: give key=")
         length = 0 if body is None else len(body)
         size, overhead = length, RECORD_OVERHEAD
         if key is not None:

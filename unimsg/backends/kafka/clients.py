@@ -1,0 +1,101 @@
+"""Clients: aiokafka's admin clients, producers and consumers, each from its making to its end.
+
+Law: each is started and ended whole. Where aiokafka's own `start` or `stop` is cancelled in the middle, it forgets
+connections and tasks (0.14: `AIOKafkaClient.bootstrap`, `GroupCoordinator.close`, `Sender.close`). So whoever waits may
+be cancelled, and the work goes on here; what nobody has ended by then, `aclose` ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import RequestTimedOutError
+
+log = logging.getLogger("unimsg.backends.kafka")
+
+T = TypeVar("T")
+
+CLOSING = 4.0
+"""Seconds for an end in order: leaving the group, what is in flight."""
+CUT = 1.0
+"""Seconds for what is left when connections are cut: nobody waits for an answer any more."""
+
+
+class Clients:
+    """All clients of aiokafka of one backend."""
+
+    def __init__(self) -> None:
+        self._open: dict[Any, asyncio.Task[None] | None] = {}
+        self._ending: dict[Any, asyncio.Task[None]] = {}
+
+    def own(self, client: T) -> T:
+        """Answer for the end of a client that was just made."""
+        self._open[client] = None
+        return client
+
+    async def start(self, client: Any) -> None:  # noqa: ANN401 - aiokafka's
+        """Connect: one attempt. After a failure or a cancellation the client is of no use: `drop` it."""
+        self._open[client] = starting = asyncio.create_task(client.start(), name="unimsg.kafka.start")
+        await asyncio.shield(starting)
+
+    async def end(self, client: Any, patience: float = CLOSING) -> None:  # noqa: ANN401 - aiokafka's
+        """Disconnect in order, or after so many seconds without it; a cancellation leaves that to `aclose`."""
+        await asyncio.shield(self.drop(client, patience))
+
+    def drop(self, client: Any, patience: float = CLOSING) -> asyncio.Task[None]:  # noqa: ANN401 - aiokafka's
+        """Do as `end` does, and wait for nothing."""
+        ending = self._ending.get(client)
+        if ending is None:
+            starting = self._open.pop(client, None)
+            ending = asyncio.create_task(_end(client, starting, patience), name="unimsg.kafka.end")
+            self._ending[client] = ending
+            ending.add_done_callback(lambda _: self._ending.pop(client))
+        return ending
+
+    async def aclose(self) -> None:
+        """End what is open, and return when all that had to be ended has; a cancellation gives up the rest."""
+        for client in list(self._open):
+            self.drop(client)
+        try:
+            while self._ending:
+                await asyncio.wait(self._ending.values())
+        finally:
+            left = list(self._ending.values())
+            for ending in left:
+                ending.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
+
+
+async def _end(client: Any, starting: asyncio.Task[None] | None, patience: float) -> None:  # noqa: ANN401 - aiokafka's
+    if starting is not None and not starting.done():
+        await asyncio.wait((starting,), timeout=_inner(client)._request_timeout_ms / 1000)  # noqa: SLF001 - its own bound
+        starting.cancel()
+    if starting is not None:
+        await asyncio.gather(starting, return_exceptions=True)
+    stopping = asyncio.ensure_future(client.stop() if hasattr(client, "stop") else client.close())
+    await asyncio.wait((stopping,), timeout=patience)
+    if not stopping.done():
+        log.warning("%s did not end in time: its connections are cut", type(client).__name__)
+        if isinstance(client, AIOKafkaProducer):
+            client._message_accumulator.fail_all(RequestTimedOutError())  # noqa: SLF001 - no public way to give up
+        await _cut(client)
+        await asyncio.wait((stopping,), timeout=CUT)
+        stopping.cancel()
+    await asyncio.gather(stopping, return_exceptions=True)
+    await _cut(client)
+
+
+async def _cut(client: Any) -> None:  # noqa: ANN401 - aiokafka's
+    """Close the connections that there are: whoever still waits for an answer gets an error instead."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(CUT):
+            await _inner(client).close()
+
+
+def _inner(client: Any) -> Any:  # noqa: ANN401 - aiokafka's
+    """Return what holds the connections of a client."""
+    return client.client if isinstance(client, AIOKafkaProducer) else client._client  # noqa: SLF001 - else not to be had
