@@ -126,13 +126,12 @@ class Account:
         Found out once: aiohttp's own way (`trust_env`) looks for both in two threads at every call.
         """
         if self._http is None:
-            bundle = self._session_now().get_config_variable("ca_bundle")
+            scheme = urlsplit(endpoint).scheme
+            bundle = self._session_now().get_config_variable("ca_bundle") if scheme == "https" else None
             self._http = await self._stack.enter_async_context(
                 aiohttp.ClientSession(
-                    connector=aiohttp.TCPConnector(
-                        limit=CONNECTIONS, ssl=ssl.create_default_context(cafile=bundle) if bundle else True
-                    ),
-                    proxy=get_environ_proxies(endpoint).get(urlsplit(endpoint).scheme),
+                    connector=aiohttp.TCPConnector(limit=CONNECTIONS, ssl=_trust(bundle) if bundle else True),
+                    proxy=get_environ_proxies(endpoint).get(scheme),
                     auto_decompress=False,
                 )
             )
@@ -167,6 +166,12 @@ class Account:
 def _loader() -> Any:  # noqa: ANN401 - botocore's
     """Return what reads the descriptions of services: a fifth of a second, so once for all clients."""
     return AioSession().get_component("data_loader")
+
+
+@cache
+def _trust(bundle: str) -> ssl.SSLContext:
+    """Return what trusts a file of certificates: reading one takes a tenth of a second."""
+    return ssl.create_default_context(cafile=bundle)
 
 
 def _new_session(profile: str | None) -> Any:  # noqa: ANN401 - aiobotocore's
