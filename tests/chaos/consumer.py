@@ -14,7 +14,7 @@ import sys
 import unimsg
 from tests.chaos import witness
 from tests.chaos.ledger import Effect, Ledger
-from tests.chaos.plan import Body, Plan
+from tests.chaos.plan import Body, Plan, name_of
 from unimsg import Delivery, RetryPolicy, Router
 
 
@@ -34,7 +34,8 @@ async def main(plan: Plan, me: str) -> None:
         await asyncio.sleep(plan.work)
         if delivery.body.poison:
             raise PoisonedError(delivery.id)
-        ledger.write(Effect(me, delivery.id or "", delivery.key or "", delivery.body.number))
+        take, at = witness.identity(delivery)
+        ledger.write(Effect(me, delivery.id or "", delivery.key or "", delivery.body.number, take, at))
 
     router.on(
         plan.destination,
@@ -45,7 +46,7 @@ async def main(plan: Plan, me: str) -> None:
         retry=RetryPolicy(max_attempts=plan.max_attempts, initial=0.05, max=0.5),
         dead_letter=plan.dead_letter,
     )(handle if plan.store is None else witness.watched(unimsg.store(plan.store), handle, ledger, me))
-    async with unimsg.connect(plan.url) as client, router.running(client):
+    async with unimsg.connect(plan.way(name_of(me))) as client, router.running(client):
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         await told.wait()

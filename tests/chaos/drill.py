@@ -18,7 +18,7 @@ import msgspec
 
 import unimsg
 from tests.chaos.judge import Judge, Verdict
-from tests.chaos.ledger import Completed, Dead, Effect, Ended, Line, Sent, Tail, read
+from tests.chaos.ledger import Completed, Dead, Effect, Ended, Ledger, Line, Sent, Struck, Tail, read
 from tests.chaos.plan import Plan
 from tests.chaos.stage import Stage
 from unimsg import codecs
@@ -34,8 +34,9 @@ class Progress:
     lease may last (`patience`), what had none for as long as a busy machine may take (`stall`).
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, ledger: Ledger) -> None:
         self._plan = plan
+        self._ledger = ledger
         self._events = Tail(plan.events)
         self._sends = [Tail(plan.sends(name)) for name in plan.names("producer")]
         self._confirmed: set[str] = set()
@@ -44,17 +45,22 @@ class Progress:
         self._completed: set[str] = set()
         self.moved = time.monotonic()
 
+    def note(self, what: str) -> None:
+        """Write down what is about to be done to brokers or networks: the report counts it."""
+        self._ledger.write(Struck(what))
+
     async def reach(self, part: float) -> None:
         """Return when so large a part of all messages had its effect."""
         while len(self._effects) < part * self._plan.messages:  # noqa: ASYNC110 - other processes write them to files
             await asyncio.sleep(LOOK)
 
-    async def until_done(self) -> None:
-        """Return when every confirmed message is completed, or nothing moves any more."""
+    async def until_done(self) -> bool:
+        """Return when every confirmed message is completed; False: nothing moves any more."""
         while time.monotonic() - self.moved < self._patience():
             await asyncio.sleep(LOOK)
             if self._look():
                 self.moved = time.monotonic()
+        return self._patience() < self._plan.stall
 
     def _look(self) -> bool:
         """Read on; whether anything came."""
@@ -86,7 +92,8 @@ async def play(plan: Plan, disturb: Callable[[Progress], Awaitable[None]] | None
         plan: what happens.
         disturb: what else happens, to brokers and networks; it is over before the drill is.
     """
-    stage, progress, begin = Stage(plan), Progress(plan), time.monotonic()
+    stage, begin = Stage(plan), time.monotonic()
+    progress = Progress(plan, stage.ledger)
     try:
         for role in ("consumer", "producer"):
             for name in plan.names(role):
@@ -97,18 +104,21 @@ async def play(plan: Plan, disturb: Callable[[Progress], Awaitable[None]] | None
         ]
         disturbing = asyncio.ensure_future(disturb(progress) if disturb is not None else asyncio.sleep(0))
         try:
-            await progress.until_done()
-            async with asyncio.timeout(plan.stall):
-                await disturbing
+            done = await progress.until_done()
+            if done:
+                async with asyncio.timeout(plan.stall):
+                    await disturbing
         finally:
             await _end([*trouble, disturbing])
         seconds = progress.moved - begin
-        await stage.ended(plan.names("producer"))
-        await stage.stop(plan.names("consumer"))
-        await _read_dead_letters(plan, stage)
+        if done:
+            await stage.ended(plan.names("producer"))
+            await stage.stop(plan.names("consumer"))
+            await _read_dead_letters(plan, stage)
     finally:
         stage.abandon()
     verdict = Judge(ordered=plan.ordered, once=plan.once).judge(everything(plan))
+    verdict.accuse("stalled", [] if done else [f"nothing moved for {plan.stall:g} s"])
     report(plan, verdict, seconds)
     return verdict
 
@@ -123,11 +133,18 @@ async def _end(tasks: Sequence[asyncio.Future[None]]) -> None:
 
 
 async def _read_dead_letters(plan: Plan, stage: Stage) -> None:
+    seen: set[str] = set()
+
     async def note(delivery: unimsg.Delivery[bytes | None]) -> None:
-        stage.ledger.write(Dead(delivery.id or ""))
+        where = str(delivery.position or "")
+        if where and where in seen:  # this reading may get one twice, too
+            return
+        seen.add(where)
+        told = msgspec.json.decode(delivery.headers.get("unimsg-dead-letter", "{}"))
+        stage.ledger.write(Dead(delivery.id or "", told.get("origin", {}).get("position", "")))
 
     async with unimsg.connect(plan.url) as client:
-        await client.subscriber(plan.dead_letter, group="judge", codec=codecs.BYTES).run_until_idle(note)
+        await client.subscriber(plan.dead_letter, group=plan.reader, codec=codecs.BYTES).run_until_idle(note)
 
 
 def everything(plan: Plan) -> Iterator[Line]:

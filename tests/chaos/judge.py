@@ -1,17 +1,33 @@
 """Judge: what the ledgers of a drill prove, by the verdict of "Fault drills" in the design.
 
-Law: pure; lines in, a verdict out. It trusts the order of the lines and nothing else. What it cannot match is a
-violation, and each kind of violation has a test that shows that it is seen.
+Law: pure; lines in, a verdict out. It trusts the order of the lines and nothing else. What it cannot match one to one
+is a violation, and each kind of violation has a test that shows that it is seen.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from msgspec import Struct, field
 
-from tests.chaos.ledger import Completed, Dead, Effect, Ended, Killed, Killing, Line, Lost, Ran, Sent
+from tests.chaos.ledger import (
+    Buried,
+    Burying,
+    Completed,
+    Dead,
+    Effect,
+    Ended,
+    Killed,
+    Killing,
+    Line,
+    Lost,
+    Ran,
+    Sent,
+    Struck,
+)
+from tests.chaos.plan import role_of
 
 SHOWN = 5
 """Examples of one kind of violation that a report names."""
@@ -23,16 +39,23 @@ class Verdict(Struct, kw_only=True):
     messages: int = 0
     sends: int = 0
     confirmed: int = 0
+    missing: int = 0
+    """Confirmed, and neither handled nor dead-lettered."""
     unknown: int = 0
     cut: int = 0
     """Sends whose producer was killed before they had an end: unknown to everybody."""
     effects: int = 0
     repeated: Counter[str] = field(default_factory=Counter)
-    """Extra effects by what excuses them: `kill`, `lost`, `resent`."""
+    """Extra effects by what excuses them: a kill, a loss and why, a message that was sent twice."""
     dead: int = 0
-    dead_twice: int = 0
-    kills: int = 0
-    losses: int = 0
+    dead_again: Counter[str] = field(default_factory=Counter)
+    """Extra dead letters by what excuses them."""
+    kills: Counter[str] = field(default_factory=Counter)
+    """Processes that were killed, by their role."""
+    struck: Counter[str] = field(default_factory=Counter)
+    """What else was done to brokers, network and crew."""
+    losses: Counter[str] = field(default_factory=Counter)
+    """Deliveries that were lost while they were in hand, by why."""
     violations: dict[str, list[str]] = field(default_factory=dict)
 
     @property
@@ -48,13 +71,14 @@ class Verdict(Struct, kw_only=True):
 
     def lines(self) -> list[str]:
         """Return the verdict for people."""
-        excused = ", ".join(f"{count} by {cause}" for cause, count in sorted(self.repeated.items())) or "none"
         said = [
             f"{self.messages:,} messages in {self.sends:,} sends",
-            f"{self.confirmed:,} confirmed; sends that are unknown: {self.unknown}, cut off by a kill: {self.cut}",
-            f"{self.kills} kills, {self.losses} deliveries lost while they were in hand",
-            f"{self.effects:,} effects; repeated and excused: {excused}",
-            f"{self.dead} dead letters, {self.dead_twice} of them written twice",
+            f"{self.confirmed:,} confirmed, of these missing: {self.missing}",
+            f"sends that are unknown: {self.unknown}, cut off by a kill: {self.cut}",
+            f"killed: {_told(self.kills)}; also: {_told(self.struck)}",
+            f"lost while in hand: {_told(self.losses)}",
+            f"{self.effects:,} effects; repeated and excused: {_told(self.repeated)}",
+            f"{self.dead} dead letters; written again and excused: {_told(self.dead_again)}",
         ]
         for kind, found in self.violations.items():
             more = "" if len(found) <= SHOWN else ", …"
@@ -62,17 +86,29 @@ class Verdict(Struct, kw_only=True):
         return [*said, "the verdict holds" if self.holds else "THE VERDICT DOES NOT HOLD"]
 
 
-class Done(Struct):
-    """One effect, and what became of it."""
+def _told(counted: Counter[str]) -> str:
+    return ", ".join(f"{count:,} {what}" for what, count in sorted(counted.items())) or "none"
+
+
+class Record(NamedTuple):
+    """What may have one effect: a message, or one of its copies where nobody recognises a message sent twice."""
+
+    id: str
+    at: str
+
+
+class Deed(Struct):
+    """One effect or one dead letter, and what became of the delivery that it was done for."""
 
     who: str
-    key: str
-    number: int
     completed: bool = False
-    lost: bool = False
+    lost: str = ""
+    confirmed: bool | None = True
+    """Of a dead letter: whether the service has it; None: the end of the writing was not seen."""
     dying: bool = False
-    """Its process was being killed when the next effect of the message came."""
-    accused: bool = False
+    """Its process was being killed when the next deed came."""
+    settled: bool = False
+    """It was completed when the next deed came: nothing that is told later excuses that one."""
 
 
 class Judge:
@@ -87,14 +123,17 @@ class Judge:
     def __init__(self, *, ordered: bool = True, once: bool = True) -> None:
         self._ordered = ordered
         self._once = once
-        self._sends: dict[str, int] = Counter()
+        self._sends: Counter[str] = Counter()
         self._open: Counter[tuple[str, str]] = Counter()
         self._ends: dict[str, Counter[str]] = defaultdict(Counter)
         self._poisoned: set[str] = set()
-        self._effects: dict[str, list[Done]] = defaultdict(list)
+        self._effects: dict[Record, list[Deed]] = {}
+        self._burials: dict[Record, list[Deed]] = {}
+        self._handled: set[str] = set()
+        self._in_hand: dict[tuple[str, str, int], Deed] = {}
         self._killing: set[str] = set()
         self._killed: set[str] = set()
-        self._dead: Counter[str] = Counter()
+        self._dead: Counter[Record] = Counter()
         self._highest: dict[str, int] = {}
         self._verdict = Verdict()
 
@@ -102,12 +141,12 @@ class Judge:
         """Read all lines and give the verdict."""
         for line in lines:
             self._read(line)
-        verdict = self._verdict
         self._judge_sends()
         self._judge_effects()
         self._judge_dead()
-        verdict.messages, verdict.sends = len(self._sends), sum(self._sends.values())
-        verdict.kills = len(self._killed)
+        verdict = self._verdict
+        verdict.messages, verdict.sends = len(self._sends), self._sends.total()
+        verdict.kills = Counter(map(role_of, self._killed))
         return verdict
 
     # ------------------------------------------------------------ reading
@@ -120,29 +159,33 @@ class Judge:
                 self._ended(line)
             case Effect():
                 self._effect(line)
+            case Burying():
+                self._deed(self._burials, line, Deed(line.who, confirmed=None))
+            case Buried():
+                self._buried(line)
             case Completed() | Lost():
                 self._fate(line)
+            case Dead():
+                self._dead[self._record(line)] += 1
+            case _:
+                self._trouble(line)
+
+    def _trouble(self, line: Killing | Killed | Ran | Struck) -> None:
+        match line:
             case Killing():
                 self._killing.add(line.who)
             case Killed():
                 self._killed.add(line.who)
             case Ran():
                 self._verdict.accuse("ended badly", [f"{line.who} with {line.code}"] if line.code else [])
-            case Dead():
-                self._dead[line.id] += 1
+            case Struck():
+                self._verdict.struck[line.what] += 1
 
     def _sent(self, line: Sent) -> None:
         self._sends[line.id] += 1
         self._open[line.who, line.id] += 1
         if line.poison:
             self._poisoned.add(line.id)
-
-    def _fate(self, line: Completed | Lost) -> None:
-        lost = isinstance(line, Lost)
-        self._verdict.losses += lost
-        if (latest := self._latest(line.who, line.id)) is not None:
-            latest.lost |= lost
-            latest.completed |= not lost
 
     def _ended(self, line: Ended) -> None:
         send = line.who, line.id
@@ -153,32 +196,47 @@ class Judge:
         self._ends[line.id][line.how] += 1
 
     def _effect(self, line: Effect) -> None:
-        before = self._effects[line.id]
-        if before:
-            self._repeat(line, before[-1])
-        elif self._ordered:
-            if line.number < self._highest.get(line.key, -1):
+        if line.id not in self._handled:
+            self._handled.add(line.id)
+            if self._ordered and line.number < self._highest.get(line.key, -1):
                 self._verdict.accuse("overtaken", [line.id])
             self._highest[line.key] = max(line.number, self._highest.get(line.key, -1))
+        self._deed(self._effects, line, Deed(line.who))
+
+    def _deed(self, deeds: dict[Record, list[Deed]], line: Effect | Burying, deed: Deed) -> None:
+        """Note a deed, and what is known by now of the one before."""
         if line.who in self._killed:
-            self._verdict.accuse("effects of the dead", [line.id])
-        before.append(Done(line.who, line.key, line.number))
+            self._verdict.accuse("deeds of the dead", [line.id])
+        before = deeds.setdefault(self._record(line), [])
+        if before:
+            before[-1].dying = before[-1].who in self._killing
+            before[-1].settled = before[-1].completed
+        before.append(deed)
+        self._in_hand[line.who, line.id, line.take] = deed
 
-    def _repeat(self, line: Effect, before: Done) -> None:
-        """An extra effect: what had completed is never excused, whatever is told of it later."""
-        before.dying = before.who in self._killing
-        if before.completed:
-            before.accused = True
-            self._verdict.accuse("repeated after completion", [line.id])
+    def _buried(self, line: Buried) -> None:
+        deed = self._in_hand.get((line.who, line.id, line.take))
+        if deed is None:
+            self._verdict.accuse("buried without a beginning", [line.id])
+        else:
+            deed.confirmed = line.confirmed
 
-    def _latest(self, who: str, message: str) -> Done | None:
-        """The last effect of a process on a message."""
-        return next((done for done in reversed(self._effects.get(message, ())) if done.who == who), None)
+    def _fate(self, line: Completed | Lost) -> None:
+        deed = self._in_hand.get((line.who, line.id, line.take))
+        if isinstance(line, Lost):
+            self._verdict.losses[line.why or "lost"] += 1
+            if deed is not None:
+                deed.lost = line.why or "lost"
+        elif deed is not None:
+            deed.completed = True
+
+    def _record(self, line: Effect | Burying | Dead) -> Record:
+        return Record(line.id, "" if self._once else line.at)
 
     # ------------------------------------------------------------ judging
 
     def _judge_sends(self) -> None:
-        verdict = self._verdict
+        verdict, seen = self._verdict, self._handled | {record.id for record in self._dead}
         for (who, message), count in self._open.items():
             if count and who in self._killed:
                 verdict.cut += count
@@ -188,45 +246,68 @@ class Judge:
         for message, ends in self._ends.items():
             verdict.confirmed += bool(ends["confirmed"])
             verdict.unknown += ends["unknown"]
-            if message not in self._poisoned and ends["confirmed"] and message not in self._effects:
+            if ends["confirmed"] and message not in seen:
+                verdict.missing += 1
                 verdict.accuse("confirmed and missing", [message])
-            if ends["not published"] == ends.total() and (message in self._effects or message in self._dead):
+            if ends["not published"] == ends.total() and message in seen:
                 verdict.accuse("not published, and there all the same", [message])
 
     def _judge_effects(self) -> None:
         verdict = self._verdict
-        for message, effects in self._effects.items():
-            verdict.effects += len(effects)
-            if message not in self._sends:
-                verdict.accuse("invented", [message])
-            elif message in self._poisoned:
-                verdict.accuse("effects of the poisoned", [message])
-            copies = 0 if self._once else self._copies(message) - 1
-            for before in effects[:-1]:
-                if before.accused:
-                    continue
-                cause = self._cause(before)
-                if cause is None and copies > 0:
-                    cause, copies = "resent", copies - 1
-                if cause is None:
-                    verdict.accuse("repeated without a cause", [message])
-                else:
-                    verdict.repeated[cause] += 1
-
-    def _cause(self, before: Done) -> str | None:
-        if before.dying and before.who in self._killed:
-            return "kill"
-        return "lost" if before.lost else None
-
-    def _copies(self, message: str) -> int:
-        """How often a message may be there: once for each send that was not refused."""
-        return self._ends[message].total() - self._ends[message]["not published"]
+        verdict.effects = sum(map(len, self._effects.values()))
+        verdict.accuse("invented", sorted(self._handled - self._sends.keys()))
+        verdict.accuse("effects of the poisoned", sorted(self._handled & self._poisoned))
+        self._judge_repeats(self._effects, verdict.repeated, "repeated")
 
     def _judge_dead(self) -> None:
+        """Each dead letter matches one writing of it, and each writing after the first has a cause."""
         verdict = self._verdict
+        found = {record.id for record in self._dead}
+        written = {record.id for record in self._burials}
         certain = {message for message in self._poisoned if self._ends[message]["confirmed"]}
-        verdict.accuse("poisoned, and no dead letter", sorted(certain - self._dead.keys()))
-        verdict.accuse("dead letters of the healthy", sorted(self._dead.keys() - self._poisoned))
-        verdict.dead, verdict.dead_twice = len(self._dead), self._dead.total() - len(self._dead)
-        if verdict.dead_twice > len(self._killed) + verdict.losses:
-            verdict.accuse("dead letters written twice without a cause", [str(verdict.dead_twice)])
+        verdict.accuse("poisoned, and no dead letter", sorted(certain - found))
+        verdict.accuse("dead letters of the healthy", sorted((found | written) - self._poisoned))
+        for record in sorted(self._dead.keys() | self._burials.keys()):
+            burials = self._burials.get(record, [])
+            surely = sum(burial.confirmed is True for burial in burials)
+            if self._dead[record] < surely:
+                verdict.accuse("dead letters confirmed and missing", [record.id])
+            if self._dead[record] > len(burials):
+                verdict.accuse("dead letters that nobody wrote", [record.id])
+        verdict.dead = len(found)
+        self._judge_repeats(self._burials, verdict.dead_again, "buried again")
+
+    def _judge_repeats(self, deeds: dict[Record, list[Deed]], excused: Counter[str], accusation: str) -> None:
+        """Match each deed after the first of a record with what befell the one before, and records with sends."""
+        copies: Counter[str] = Counter()
+        for record, done in deeds.items():
+            copies[record.id] += 1
+            if copies[record.id] > 1:
+                self._copied(record, copies, excused, accusation)
+            for before in done[:-1]:
+                cause = self._cause(before)
+                if cause is not None:
+                    excused[cause] += 1
+                elif not self._once and not record.at:  # nobody says which copy it was: the sends alone tell
+                    copies[record.id] += 1
+                    self._copied(record, copies, excused, accusation)
+                else:
+                    how = "after completion" if before.settled else "without a cause"
+                    self._verdict.accuse(f"{accusation} {how}", [record.id])
+
+    def _copied(self, record: Record, copies: Counter[str], excused: Counter[str], accusation: str) -> None:
+        """One more copy of a message: there may be one for each send that was not refused."""
+        ends = self._ends[record.id]
+        if copies[record.id] <= ends.total() - ends["not published"]:
+            excused["sent again"] += 1
+        else:
+            self._verdict.accuse(f"{accusation} more often than sent", [record.id])
+
+    def _cause(self, before: Deed) -> str | None:
+        if before.settled:
+            return None
+        if before.dying and before.who in self._killed:
+            return "by a kill"
+        if before.confirmed is False:
+            return "not confirmed"
+        return before.lost or None

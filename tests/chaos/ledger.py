@@ -36,12 +36,35 @@ class Effect(Struct, tag="effect"):
 
     Attributes:
         number: the place of the message among those of its key.
+        take: which delivery it was, of those that the process took: the same message taken again is another one.
+        at: where the service keeps the message: published twice it stands in two places. Empty: the service does not
+            say.
     """
 
     who: str
     id: str
     key: str
     number: int
+    take: int = 0
+    at: str = ""
+
+
+class Burying(Struct, tag="burying"):
+    """A dead letter is about to be written."""
+
+    who: str
+    id: str
+    take: int = 0
+    at: str = ""
+
+
+class Buried(Struct, tag="buried"):
+    """It was, or it may have been: then the message was kept."""
+
+    who: str
+    id: str
+    take: int = 0
+    confirmed: bool = True
 
 
 class Completed(Struct, tag="completed"):
@@ -49,13 +72,20 @@ class Completed(Struct, tag="completed"):
 
     who: str
     id: str
+    take: int = 0
 
 
 class Lost(Struct, tag="lost"):
-    """A consumer lost the lease, the assignment or the connection of a message before it had settled it."""
+    """A consumer lost the lease, the assignment or the connection of a message before it had settled it.
+
+    Attributes:
+        why: the error, or what went wrong while its share was taken away.
+    """
 
     who: str
     id: str
+    take: int = 0
+    why: str = ""
 
 
 class Killing(Struct, tag="killing"):
@@ -77,13 +107,26 @@ class Ran(Struct, tag="ran"):
     code: int
 
 
+class Struck(Struct, tag="struck"):
+    """Something was done to brokers, to the network or to the crew that is no kill of a process of the drill."""
+
+    what: str
+
+
 class Dead(Struct, tag="dead"):
-    """A dead letter, as it was read when all was over."""
+    """A dead letter, as it was read when all was over.
+
+    Attributes:
+        at: where the service kept the message that it was made from; empty: the service does not say.
+    """
 
     id: str
+    at: str = ""
 
 
-Line: TypeAlias = Sent | Ended | Effect | Completed | Lost | Killing | Killed | Ran | Dead
+Line: TypeAlias = (
+    Sent | Ended | Effect | Burying | Buried | Completed | Lost | Killing | Killed | Ran | Struck | Dead
+)
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Line).decode

@@ -5,7 +5,7 @@ Law: data, and what follows from it by the seed alone: every process that reads 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -19,15 +19,18 @@ class Plan(Struct, frozen=True, kw_only=True):
 
     Attributes:
         url: where; the service of any backend.
+        urls: of processes that have a way of their own, by name.
         folder: where ledgers and logs are kept.
         messages: of all producers together.
         keys: of each producer.
         poison: the share of messages that no handler can take.
         size: of a body in bytes, about.
         store: where `@idempotent` remembers; None: plain handlers, and a message may have two effects after a kill.
+        reader: the group that reads the dead letters when all is over.
         once: whether a second publish of one id is recognised, by the service (or by the store).
         ordered: whether order by key is asked for.
         kill_consumers, kill_producers: seconds between two kills, about; 0: none.
+        leaving: the share of these that are told to stop instead, as a deployment would, and are started again.
         kills: of one role at most; None: as many as fall into the time.
         work: how long a handler waits before its effect; some, so that messages are waited for, not consumers.
         patience: how long what had its effect may stay without a completion: it may have been written and not told.
@@ -37,6 +40,7 @@ class Plan(Struct, frozen=True, kw_only=True):
 
     url: str
     folder: str
+    urls: Mapping[str, str] = {}
     seed: int = 1
     messages: int = 3000
     producers: int = 3
@@ -45,8 +49,9 @@ class Plan(Struct, frozen=True, kw_only=True):
     poison: float = 0.002
     size: int = 100
     destination: str = "drill"
-    group: str = "crew"
+    group: str | None = "crew"
     dead_letter: str = "drill-dead"
+    reader: str | None = "judge"
     store: str | None = None
     once: bool = True
     ordered: bool = True
@@ -54,6 +59,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     max_attempts: int = 3
     kill_consumers: float = 1.0
     kill_producers: float = 0.0
+    leaving: float = 0.0
     kills: int | None = None
     work: float = 0.002
     patience: float = 6.0
@@ -63,6 +69,10 @@ class Plan(Struct, frozen=True, kw_only=True):
     def events(self) -> Path:
         """What consumers did and who was killed, in one order."""
         return Path(self.folder) / "events.jsonl"
+
+    def way(self, name: str) -> str:
+        """The URL that a process is given."""
+        return self.urls.get(name, self.url)
 
     def sends(self, producer: str) -> Path:
         """What one producer did."""
@@ -123,3 +133,8 @@ def who(name: str, life: int) -> str:
 def name_of(who: str) -> str:
     """Return the name that all lives of a process share."""
     return who.partition("#")[0]
+
+
+def role_of(who: str) -> str:
+    """Return what a process is: producer or consumer."""
+    return name_of(who).partition("-")[0]

@@ -33,7 +33,7 @@ async def main(plan: Plan, me: str) -> None:
     confirmed = {line.id for line in read([path]) if isinstance(line, Ended) and line.how == "confirmed"}
     ledger = Ledger(path)
     todo = (parcel for parcel in plan.parcels(name_of(me)) if parcel.id not in confirmed)
-    async with unimsg.connect(plan.url) as client:
+    async with unimsg.connect(plan.way(name_of(me))) as client:
         publisher = client.publisher(plan.destination, codec=Body)
         sys.stdout.write("ready\n")
         sys.stdout.flush()

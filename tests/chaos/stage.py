@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
-from tests.chaos.ledger import Killed, Killing, Ledger, Ran
-from tests.chaos.plan import Plan, who
+from tests.chaos.ledger import Killed, Killing, Ledger, Ran, Struck
+from tests.chaos.plan import Plan, role_of, who
 
 ROOT = Path(__file__).resolve().parents[2]
 STOPPING = 60.0
@@ -85,8 +85,18 @@ class Stage:
         self.ledger.write(Killed(life.me) if killed else Ran(life.me, code))
         return code
 
+    async def leave(self, name: str) -> bool:
+        """Tell a process to stop and wait for it, as a deployment does; False: it had ended before."""
+        life = self._lives[name]
+        if life.process.returncode is not None:
+            return False
+        self.ledger.write(Struck(f"{role_of(name)} told to leave"))
+        life.process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(STOPPING):
+            return await self._over(life) == 0
+
     async def harass(self, role: str, every: float) -> None:
-        """Kill one of a role about every so many seconds, and start it again, until cancelled.
+        """Kill one of a role about every so many seconds, or let it leave, and start it again, until cancelled.
 
         Only while all of them work: on a busy machine they would do nothing but start, and never meet.
         """
@@ -96,7 +106,8 @@ class Stage:
         while every and left != 0:
             await asyncio.sleep(every * random.uniform(0.5, 1.5))
             name = random.choice(names)
-            if all(self._lives[each].up for each in names) and await self.kill(name):
+            end = self.leave if random.random() < self.plan.leaving else self.kill
+            if all(self._lives[each].up for each in names) and await end(name):
                 await self.start(role, name)
                 left = left and left - 1
 

@@ -1,18 +1,30 @@
-"""Witness: writes down when a message was completed and when it was lost, as seen from inside a consumer.
+"""Witness: writes down what became of each delivery, as seen from inside a consumer.
 
 Law: only looks. A completion is written after the service has confirmed the ack, or the store the effect: never
-before, so that a kill between the two is not blamed on the backend, and a repetition after it is.
+before, so that a kill between the two is not blamed on the backend, and a repetition after it is. A loss is written
+only where something failed: what was drained in time and settled in order has no excuse to come again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tests.chaos.ledger import Completed, Ledger, Lost
+from tests.chaos.ledger import Buried, Burying, Completed, Ledger, Lost
+from unimsg.consuming.delivery import DONE
 from unimsg.consuming.link import Link
 from unimsg.consuming.loop import ConsumingLoop
+from unimsg.consuming.verdicts import Verdicts
 from unimsg.spi import Assignment, Settlement
+
+FINAL = frozenset({"acked", "dead_lettered"})
+"""Outcomes after which a message may not come again."""
+
+
+def identity(delivery: Any) -> tuple[int, str]:
+    """Return which delivery of its process this is, and where the service keeps the message."""
+    return delivery._seq, str(delivery.position or "")
 
 
 def watch_loops(ledger: Ledger, me: str) -> None:
@@ -21,66 +33,125 @@ def watch_loops(ledger: Ledger, me: str) -> None:
 
     def on_finished(loop: ConsumingLoop, deliveries: Sequence[Any], outcome: str, /) -> None:
         link = loop.link
-        if outcome != "released" and not (link is not None and link.settler.cumulative):
+        if outcome in FINAL and not (link is not None and link.settler.cumulative):
             for delivery in deliveries:
-                ledger.write(Completed(me, delivery.id))
+                ledger.write(Completed(me, delivery.id, delivery._seq))
         finished(loop, deliveries, outcome)
 
     def on_lost(loop: ConsumingLoop, deliveries: Sequence[Any], error: BaseException, /) -> None:
         before = set(loop.live)
         lost(loop, deliveries, error)
         for delivery in before - loop.live:
-            ledger.write(Lost(me, delivery.id or ""))
+            ledger.write(Lost(me, delivery.id or "", delivery._seq, type(error).__name__))
 
     async def on_open(self: ConsumingLoop) -> Link:
         link = await opened(self)
         if link.settler.cumulative:
-            _watch_commits(link, ledger, me)
+            Commits(link, ledger, me)
         return link
 
     ConsumingLoop.finished = on_finished  # type: ignore[method-assign]  # the one door to what becomes of a message
     ConsumingLoop.lost = on_lost  # type: ignore[method-assign]  # as above
     ConsumingLoop.open_link = on_open  # type: ignore[method-assign]  # as above
+    _watch_burials(ledger, me)
 
 
-def _watch_commits(link: Any, ledger: Ledger, me: str) -> None:
-    """On a log: what a commit covers is completed when the commit is confirmed, not when the handler returned."""
-    receive, settle = link.receiver.receive_batch, link.receiver.settle_batch
-    out: dict[Assignment, list[tuple[Any, str]]] = {}
+def _watch_burials(ledger: Ledger, me: str) -> None:
+    """A dead letter is announced before it is written: a kill may fall between the writing and the line about it."""
+    written = Verdicts._written
 
-    async def receive_batch(most: int, wait: float, /) -> Any:
-        batch = await receive(most, wait)
-        for received in batch:
-            out.setdefault(received.assignment, []).append((received.token, received.message.id))
-        return batch
+    async def on_written(self: Verdicts, delivery: Any, reason: str) -> bool:
+        take, at = identity(delivery)
+        ledger.write(Burying(me, delivery.id or "", take, at))
+        confirmed = False
+        try:
+            confirmed = await written(self, delivery, reason)
+        finally:  # also when it was cancelled: then it may be there
+            ledger.write(Buried(me, delivery.id or "", take, confirmed))
+        return confirmed
 
-    async def settle_batch(settlements: Sequence[Settlement], /) -> Any:
-        results = await settle(settlements)
+    Verdicts._written = on_written  # type: ignore[method-assign]  # the one door to dead letters
+
+
+class Commits:
+    """On a log: what a commit covers is completed when the commit is confirmed, not when the handler returned.
+
+    What had its effect and was not committed is lost with its share only where the drain ran out of time, the last
+    commit failed, or the share was gone before anybody was asked.
+    """
+
+    def __init__(self, link: Any, ledger: Ledger, me: str) -> None:
+        self._ledger = ledger
+        self._me = me
+        self._out: dict[Assignment, list[Any]] = {}
+        self._refused: set[Assignment] = set()
+        self._deadline: float | None = None
+        self._time = asyncio.get_running_loop().time
+        self._track, self._settle = link.track, link.receiver.settle_batch
+        self._revoke, self._lose, self._forget, self._close = (
+            link.revoked,
+            link.lost,
+            link._forget,
+            link.aclose,
+        )
+        link.track, link.receiver.settle_batch = self._tracked, self._settled
+        link.revoked, link.lost, link._forget, link.aclose = (
+            *(self._revoked, self._taken, self._forgotten),
+            self._closed,
+        )
+
+    def _tracked(self, delivery: Any, assignment: Assignment) -> None:
+        self._out.setdefault(assignment, []).append(delivery)
+        self._track(delivery, assignment)
+
+    async def _settled(self, settlements: Sequence[Settlement], /) -> Any:
+        given = {one.assignment for one in settlements if one.assignment is not None}
+        self._refused |= given  # until it is confirmed: the answer may never come
+        results = await self._settle(settlements)
         for settlement, error in zip(settlements, results, strict=True):
             if error is None and settlement.assignment is not None:
-                _commit(out.get(settlement.assignment, []), settlement.token, ledger, me)
+                self._refused.discard(settlement.assignment)
+                self._commit(settlement.assignment, settlement.token)
         return results
 
-    forget = link._forget
+    def _commit(self, assignment: Assignment, token: Any) -> None:
+        before = self._out.get(assignment, [])
+        count = next((at for at, each in enumerate(before, 1) if each._received.token == token), 0)
+        for delivery in before[:count]:
+            self._ledger.write(Completed(self._me, delivery.id, delivery._seq))
+        del before[:count]
 
-    def forgotten(mine: set[Assignment]) -> None:
-        """What had its effect and was not committed when its share was taken away is lost as well: it comes again."""
-        live = {delivery.id for delivery in link._home.live}
-        forget(mine)
+    # ------------------------------------------------------------ how a share goes
+
+    async def _revoked(self, assignments: Sequence[Assignment], deadline: float, /) -> None:
+        self._deadline = deadline
+        try:
+            await self._revoke(assignments, deadline)
+        finally:
+            self._deadline = None
+
+    def _taken(self, assignments: Sequence[Assignment], /) -> None:
+        self._excuse(assignments, "taken away")
+        self._lose(assignments)
+
+    def _forgotten(self, mine: set[Assignment]) -> None:
+        if self._deadline is not None and self._time() >= self._deadline:
+            self._excuse(mine, "drain too long")
+        self._excuse(mine & self._refused, "commit failed")
+        self._forget(mine)
         for assignment in mine:
-            for _, message in out.pop(assignment, []):
-                if message not in live:
-                    ledger.write(Lost(me, message))
+            self._out.pop(assignment, None)
 
-    link.receiver.receive_batch, link.receiver.settle_batch = receive_batch, settle_batch
-    link._forget = forgotten
+    async def _closed(self, *, abort: bool) -> None:
+        self._excuse(self._out if abort else self._refused, "connection lost" if abort else "commit failed")
+        await self._close(abort=abort)
 
-
-def _commit(before: list[tuple[Any, str]], token: Any, ledger: Ledger, me: str) -> None:
-    count = next((place for place, (found, _) in enumerate(before, 1) if found == token), 0)
-    for _, message in before[:count]:
-        ledger.write(Completed(me, message))
-    del before[:count]
+    def _excuse(self, assignments: Iterable[Assignment], why: str) -> None:
+        """What had its effect and is not committed may come again; of what still runs the loop tells."""
+        for assignment in list(assignments):
+            for delivery in self._out.pop(assignment, []):
+                if delivery._state == DONE and delivery not in delivery._loop.live:
+                    self._ledger.write(Lost(self._me, delivery.id, delivery._seq, why))
 
 
 def watched(store: Any, handler: Any, ledger: Ledger, me: str) -> Any:
@@ -92,16 +163,28 @@ def watched(store: Any, handler: Any, ledger: Ledger, me: str) -> Any:
 
     async def guard(**where: Any) -> Any:
         made = await make(**where)
-        complete = made.complete
+        claim, complete = made.claim, made.complete
+        taken: dict[int, Any] = {}
+
+        async def claimed(deliveries: Sequence[Any], /) -> Any:
+            claims = await claim(deliveries)
+            taken.update((id(each), delivery) for each, delivery in zip(claims, deliveries, strict=True))
+            return claims
 
         async def completed(claims: Sequence[Any], /) -> Sequence[bool]:
             results: Sequence[bool] = await complete(claims)
-            for claim, current in zip(claims, results, strict=True):
-                ledger.write((Completed if current else Lost)(me, claim.row.key))
+            for each, current in zip(claims, results, strict=True):
+                _tell(taken[id(each)], current)
             return results
 
-        made.complete = completed
+        made.claim, made.complete = claimed, completed
         return made
+
+    def _tell(delivery: Any, current: bool) -> None:
+        if current:
+            ledger.write(Completed(me, delivery.id, delivery._seq))
+        else:
+            ledger.write(Lost(me, delivery.id, delivery._seq, "claim lost"))
 
     guarded.guard = guard
     return guarded
