@@ -62,6 +62,15 @@ class Cluster:
         self._settings = settings or {}
         numbers = iter(free_ports(brokers * len(LISTENERS)))
         self._ports = {(broker, name): next(numbers) for broker in self.brokers for name in LISTENERS}
+        self._advertised = dict(self._ports)
+
+    def port(self, broker: int, listener: str) -> int:
+        """Where a broker listens."""
+        return self._ports[broker, listener]
+
+    def advertise(self, broker: int, listener: str, port: int) -> None:
+        """Have a broker name another port than its own, that of a proxy; before `start`."""
+        self._advertised[broker, listener] = port
 
     def bootstrap(self, listener: str = "PLAINTEXT") -> str:
         """Where the brokers listen, joined by commas."""
@@ -149,7 +158,10 @@ class Cluster:
         return path
 
     def _network(self, broker: int) -> dict[str, str]:
-        listeners = {name: f"{name}://127.0.0.1:{self._ports[broker, name]}" for name in LISTENERS}
+        listeners, advertised = (
+            {name: f"{name}://127.0.0.1:{ports[broker, name]}" for name in LISTENERS}
+            for ports in (self._ports, self._advertised)
+        )
         return {
             "process.roles": "broker,controller",
             "node.id": str(broker),
@@ -159,7 +171,7 @@ class Cluster:
             "controller.listener.names": "CONTROLLER",
             "inter.broker.listener.name": "PLAINTEXT",
             "listeners": ",".join(listeners.values()),
-            "advertised.listeners": ",".join(at for name, at in listeners.items() if name != "CONTROLLER"),
+            "advertised.listeners": ",".join(at for name, at in advertised.items() if name != "CONTROLLER"),
             "listener.security.protocol.map": ",".join(
                 f"{name}:{SECURITY.get(name, name)}" for name in LISTENERS
             ),
