@@ -21,6 +21,8 @@ STAYS = (ThrottledError, TimedOutError, UnavailableError, PermissionDeniedError)
 """Errors after which the same receiver is asked again."""
 LAG_EVERY = 10.0
 """Seconds from one question for the lag to the next, and the most that one may take."""
+LAG_ENDS = 1.0
+"""Seconds that a question for the lag has to end in when it is cancelled: nothing waits longer for it."""
 
 
 class Intake:
@@ -99,7 +101,7 @@ class Intake:
     async def _forget_lag(self) -> None:
         if self._lag is not None:
             self._lag.cancel()
-            await asyncio.wait((self._lag,))
+            await asyncio.wait((self._lag,), timeout=LAG_ENDS)
         self._home.health.lag = None
 
     # ------------------------------------------------------------ pumping

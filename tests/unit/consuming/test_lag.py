@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -63,3 +64,26 @@ async def test_a_lag_that_hangs_is_in_nobodys_way() -> None:
     health = await world.subscriber.run_until_idle(ignore)
     assert health.counters["acked"] == 50
     assert health.lag is None
+
+
+async def test_a_lag_that_ignores_its_cancellation_keeps_nobody_from_ending(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Promise 17: the end is bounded, whatever a backend does."""
+    monkeypatch.setattr("unimsg.consuming.intake.LAG_ENDS", 0.01)
+    world, answer = lagging(), asyncio.Event()
+    world.receiver.feed(b"1")
+
+    async def stubborn() -> int:
+        while not answer.is_set():
+            with suppress(asyncio.CancelledError):
+                await answer.wait()
+        return 1
+
+    monkeypatch.setattr(world.receiver, "lag", stubborn)
+    async with asyncio.timeout(10):
+        health = await world.subscriber.run_until_idle(ignore)
+    assert health.counters["acked"] == 1
+    assert health.lag is None
+    answer.set()
+    await asyncio.sleep(0)
