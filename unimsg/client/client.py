@@ -312,7 +312,8 @@ class Client:
         that was not confirmed where it was; one that was may come a second time, with the same number.
 
         Args:
-            dead_letter: where the dead letters are; they are read by the group `redrive`, where there are groups.
+            dead_letter: where the dead letters are; they are read by the group `redrive`, where there are groups; where
+                there are partitions by `redrive-` and this name.
             destination: where they go; each to where it came from unless given.
             group: whose dead letters, and for whom; None: everybody's, and for whoever gets them.
             filter: takes a `Letter`, and returns whether it goes; all go unless given.
@@ -338,7 +339,11 @@ class Client:
         if native:
             return await self._redrive_natively(dead_letter, destination)
         return await redriving.Redrive(
-            self.subscriber(dead_letter, codec=BYTES, **redriving.settings(groups=self.capabilities.groups)),
+            self.subscriber(
+                dead_letter,
+                codec=BYTES,
+                **redriving.settings(redriving.reader(dead_letter, self.capabilities)),
+            ),
             self._publish_wire,
             destination=destination,
             group=group,

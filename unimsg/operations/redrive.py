@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 from msgspec.structs import replace
 
+from unimsg.capabilities import Capabilities
 from unimsg.consuming.dead_letter import DeadLetterInfo, read
 from unimsg.consuming.delivery import Delivery
 from unimsg.consuming.limiter import Limiter
@@ -26,7 +27,9 @@ from unimsg.headers import redriven
 from unimsg.message import Receipt, WireMessage
 
 READER = "redrive"
-"""The group that reads dead letters, where the service has groups."""
+"""The group that reads dead letters, where the service has groups; see `reader`."""
+LONGEST_GROUP = 60
+"""Characters of a name that every service takes."""
 IN_HAND = 10_000
 """Dead letters that one run leaves where they are, at most; so many, and it ends."""
 IN_HAND_BYTES = 32 * 1024 * 1024
@@ -94,13 +97,24 @@ def check(*, rate: float | None, limit: int | None, native: bool, narrowed: bool
         )
 
 
-def settings(*, groups: bool) -> Given:
+def reader(dead_letter: str, capabilities: Capabilities) -> str | None:
+    """Return the group that reads these dead letters; None where there are no groups.
+
+    Where members share partitions, those of a group do so over all its destinations: two runs in one group would take
+    everything from each other again and again. So there each destination has a group of its own.
+    """
+    if not capabilities.groups:
+        return None
+    return f"{READER}-{dead_letter}"[:LONGEST_GROUP] if capabilities.ordering == "partition" else READER
+
+
+def settings(group: str | None) -> Given:
     """Return how dead letters are read: nobody waits for those that stay.
 
     A quarter of the prefetch is what a service gives of one lane.
     """
     return {
-        "group": READER if groups else None,
+        "group": group,
         "order": "none",
         "concurrency": IN_HAND,
         "prefetch": 4 * IN_HAND,

@@ -214,7 +214,7 @@ async def test_a_dead_letter_of_another_program_needs_a_destination(client: Clie
 
 def by_hand(client: Client, publish: Any, rate: float | None = None) -> Redrive:
     """A run whose way out is `publish`."""
-    subscriber = client.subscriber("orders-dead", codec=BYTES, **settings(groups=True))
+    subscriber = client.subscriber("orders-dead", codec=BYTES, **settings(READER))
     return Redrive(
         subscriber,
         publish,
