@@ -63,12 +63,11 @@ class KafkaWorld(World):
             interop=Plain(url),
             nowhere="kafka://127.0.0.1:1",
         )
-        self._group = f"g-{os.urandom(4).hex()}"
+        self._mark = os.urandom(4).hex()
 
-    @property
-    def group(self) -> str:
-        """The group of this test."""
-        return self._group
+    def group_named(self, word: str) -> str:
+        """Return the name of a group of this test alone."""
+        return f"{word}-{self._mark}"
 
 
 class TestKafka(Catalogue):

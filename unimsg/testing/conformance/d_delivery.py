@@ -63,7 +63,7 @@ class Deliver(Section):
     @requires(groups=True)
     async def test_every_group_gets_every_message(self, world: World) -> None:
         """D: fan-out to three groups, at the same time."""
-        groups = ("g1", "g2", "g3")
+        groups = [world.group_named(word) for word in ("g1", "g2", "g3")]
         client, destination = await world.client(), await world.destination(groups=groups)
         gathered = [Gathered(20) for _ in groups]
 
@@ -80,7 +80,8 @@ class Deliver(Section):
     @requires(groups=True)
     async def test_what_one_group_does_is_nothing_to_the_other(self, world: World) -> None:
         """D: an ack, a failure and a position belong to one group."""
-        client, destination = await world.client(), await world.destination(groups=("early", "late"))
+        early, late = world.group_named("early"), world.group_named("late")
+        client, destination = await world.client(), await world.destination(groups=(early, late))
         await client.publisher(destination).publish_many(Message(body=number) for number in range(10))
         attempts: Counter[Any] = Counter()
 
@@ -89,13 +90,13 @@ class Deliver(Section):
             if attempts[delivery.body] == 1 and delivery.body % 2:
                 raise unimsg.Fail(delay=0)
 
-        await client.subscriber(destination, group="early").run_until_idle(fail_once)
-        late = await gather(client, destination, 10, group="late")
+        await client.subscriber(destination, group=early).run_until_idle(fail_once)
+        gathered = await gather(client, destination, 10, group=late)
 
         assert attempts == {number: 1 + number % 2 for number in range(10)}
-        assert sorted(late.bodies) == list(range(10))
-        assert {delivery.attempt for delivery in late.deliveries} == {1}
-        for group in ("early", "late"):
+        assert sorted(gathered.bodies) == list(range(10))
+        assert {delivery.attempt for delivery in gathered.deliveries} == {1}
+        for group in (early, late):
             assert (await remaining(client, destination, group=group)).bodies == []
 
     async def test_fifty_consumers_share_the_work(self, world: World) -> None:

@@ -26,18 +26,19 @@ class Positions(Section):
         self, world: World
     ) -> None:
         """D: and never something in between."""
-        client, destination = await world.client(), await world.destination(groups=("first",))
+        first, late = world.group_named("first"), world.group_named("late")
+        client, destination = await world.client(), await world.destination(groups=(first,))
         await client.publish(destination, "old")
-        await world.provision(Topology(destination=destination, groups=["first", "late"]))
+        await world.provision(Topology(destination=destination, groups=[first, late]))
         expected = ["new", "old"] if world.capabilities.replay != "none" else ["new"]
 
         gathered = Gathered(len(expected))
-        async with consuming(client, destination, gathered, group="late"):
+        async with consuming(client, destination, gathered, group=late):
             await client.publish(destination, "new")
             await gathered.enough()
 
         assert sorted(gathered.bodies) == expected
-        assert (await remaining(client, destination, group="late")).bodies == []
+        assert (await remaining(client, destination, group=late)).bodies == []
 
     async def test_what_was_published_before_anybody_listened_waits(self, world: World) -> None:
         """D: created after produce: the consumer comes when all its producers are gone; promise 2."""
@@ -117,16 +118,16 @@ class Positions(Section):
         """D: oldest is the default; a group that has a position keeps it, whatever is asked for."""
         client, destination = await world.client(), await world.destination(groups=())
         await client.publisher(destination).publish_many(Message(body=f"old {n}") for n in range(5))
-        newest, started = Gathered(1), Gathered(5)
+        newest, started, at_the_end = Gathered(1), Gathered(5), world.group_named("newest")
 
-        async with consuming(client, destination, newest, group="newest", start="newest") as subscriber:
+        async with consuming(client, destination, newest, group=at_the_end, start="newest") as subscriber:
             await _joined(world, subscriber)
             await client.publish(destination, "new")
             await newest.enough()
-        async with consuming(client, destination, started, group="oldest"):
+        async with consuming(client, destination, started, group=world.group_named("oldest")):
             await started.enough()
         await client.publish(destination, "last")
-        again = await gather(client, destination, 1, group="newest", start="oldest")
+        again = await gather(client, destination, 1, group=at_the_end, start="oldest")
 
         assert newest.bodies == ["new"]
         assert (
@@ -144,41 +145,41 @@ class Positions(Section):
         await asyncio.sleep(world.tick)
         await client.publisher(destination).publish_many(Message(body=f"new {n}") for n in range(5))
 
-        gathered = await gather(client, destination, 5, group="then", start=moment)
+        gathered = await gather(client, destination, 5, group=world.group, start=moment)
 
         assert sorted(gathered.bodies) == [f"new {n}" for n in range(5)]
-        assert (await remaining(client, destination, group="then")).bodies == []
+        assert (await remaining(client, destination, group=world.group)).bodies == []
 
     @requires(replay="position", groups=True)
     async def test_a_group_starts_at_a_position(self, world: World) -> None:
         """D: with the message that stands there."""
         client, destination = await world.client(), await world.destination(groups=())
         await _one_lane(client, destination)
-        first = await gather(client, destination, 10, group="first", concurrency=1)
+        first = await gather(client, destination, 10, group=world.group_named("first"), concurrency=1)
         there = _position(first, 6)
 
-        gathered = await gather(client, destination, 4, group="there", start=there, concurrency=1)
+        gathered = await gather(client, destination, 4, group=world.group, start=there, concurrency=1)
 
         assert [body for body in gathered.bodies if body >= 0] == [6, 7, 8, 9]
 
     @requires(replay="position", groups=True)
     async def test_seek_moves_the_whole_group(self, world: World) -> None:
         """D: back to a position, and for all its members; refused while another member lives."""
-        client, destination = await world.client(), await world.destination(groups=("g",))
+        client, destination, group = await world.client(), await world.destination(), world.group
         await _one_lane(client, destination)
-        first = await gather(client, destination, 10, group="g", concurrency=1)
+        first = await gather(client, destination, 10, group=group, concurrency=1)
         there = _position(first, 3)
-        assert (await remaining(client, destination, group="g")).bodies == []
+        assert (await remaining(client, destination, group=group)).bodies == []
 
-        await client.subscriber(destination, group="g").seek(there)
-        again = await gather(client, destination, 7, group="g", concurrency=1)
-        async with consuming(client, destination, Gathered(1), group="g") as member:
+        await client.subscriber(destination, group=group).seek(there)
+        again = await gather(client, destination, 7, group=group, concurrency=1)
+        async with consuming(client, destination, Gathered(1), group=group) as member:
             await _joined(world, member)
             with pytest.raises(BackendError):
-                await client.subscriber(destination, group="g").seek(there)
+                await client.subscriber(destination, group=group).seek(there)
 
         assert again.bodies == list(range(3, 10))
-        assert (await remaining(client, destination, group="g")).bodies == []
+        assert (await remaining(client, destination, group=group)).bodies == []
 
     async def test_what_the_backend_cannot_replay_is_refused(self, world: World) -> None:
         """D: start at a position or a time, and seek, by the verb that asks for it; principle 1."""

@@ -183,7 +183,11 @@ class World:
     @property
     def group(self) -> str | None:
         """The group that a test consumes for, where it needs no more than one."""
-        return "g" if self.capabilities.groups else None
+        return self.group_named("g") if self.capabilities.groups else None
+
+    def group_named(self, word: str) -> str:
+        """Return the name of one more group, which no other test uses where that could matter."""
+        return word
 
     async def destination(
         self, word: str = "d", *, groups: Iterable[str | None] | None = None, dead_letter: str | None = None
