@@ -6,8 +6,6 @@ Law: rule 7 of the contract: what is wrong with who we are is permanent at the f
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pika
@@ -16,52 +14,13 @@ from pika.spec import BasicProperties
 
 import unimsg
 import unimsg.backends.rabbitmq
+from tests.rabbitmq.conftest import ignore, name, provided
 from tools.brokers.rabbitmq import PASSWORD, READER, READER_PASSWORD, USER
 from unimsg import codecs
 from unimsg.errors import ConnectError, NotFoundError, OptionError, PermissionDeniedError, UnroutableError
 from unimsg.spi import Topology
 
 pytestmark = pytest.mark.pending  # the backend is not finished: `make pending`
-
-
-@pytest.fixture
-def url(broker_url: Callable[..., str]) -> str:
-    """The broker in plain text."""
-    return broker_url("rabbitmq")
-
-
-@pytest.fixture
-def place(url: str) -> str:
-    """Its host and port."""
-    return url.rpartition("@")[2]
-
-
-@pytest.fixture
-def tls(broker_url: Callable[..., str]) -> str:
-    """Host and port of its TLS listener."""
-    return broker_url("rabbitmq", what="TLS")
-
-
-@pytest.fixture
-def certificates(broker_url: Callable[..., str]) -> Path:
-    """The folder with the certificates of the test's own authority."""
-    return Path(broker_url("rabbitmq", what="CERTIFICATES"))
-
-
-def name() -> str:
-    return f"t-{os.urandom(6).hex()}"
-
-
-async def provided(url: str, **settings: str) -> str:
-    """Make a destination with the group `g`."""
-    destination = name()
-    async with unimsg.connect(url) as client:
-        await client.provision(Topology(destination=destination, groups=["g"], settings=settings))
-    return destination
-
-
-async def ignore(_: unimsg.Delivery[object]) -> None:
-    """Handle nothing."""
 
 
 async def works(url: str) -> None:

@@ -20,7 +20,7 @@ from unimsg.backends.rabbitmq.options import Options
 from unimsg.backends.rabbitmq.outlet import Outlet
 from unimsg.backends.rabbitmq.receiver import RabbitReceiver
 from unimsg.backends.rabbitmq.sender import RabbitSender
-from unimsg.backends.rabbitmq.topology import Definitions, queue_of
+from unimsg.backends.rabbitmq.topology import Definitions, Made, queue_of
 from unimsg.backends.rabbitmq.trouble import NAME, translate
 from unimsg.errors import CapabilityError, ClosedError, Error, OptionError
 from unimsg.options import check_name
@@ -52,26 +52,34 @@ class RabbitBackend:
         if self._closed:
             raise ClosedError("the backend is closed", backend=NAME)
         async with self._lock:
-            if self._connection is None or not self._connection.live:
-                self._connection = await self._new()
-            return self._connection
+            connection = self._connection
+            if connection is None or not connection.live:
+                self._connection = connection = await self._new()
+            return connection
 
     async def _new(self) -> Connection:
         self._turn += 1
         connection = await connect(self.options, self._turn)
+        if self._closed:
+            await connection.aclose(abort=True)
+            raise ClosedError("the backend was closed meanwhile", backend=NAME)
         told = connection.properties
         version = version_of(told)
         if not version:
             log.warning("this server is no RabbitMQ that we know: %r", told.get("product"))
         self._version = version
-        self.capabilities = refine(declare(self.options), self.options, version)
+        self.capabilities = refine(declare(self.options), self.options.kind, version)
         return connection
 
     async def _ask(self, question: Callable[[Definitions], Awaitable[T]]) -> T:
         connection = await self._connected()
+        there = Definitions(connection, self.options, self._version)
         try:
             async with asyncio.timeout(self.options.open_timeout):
-                return await question(Definitions(connection, self.options, self._version))
+                try:
+                    return await question(there)
+                finally:
+                    await there.aclose()
         except (AMQPError, OSError, TimeoutError) as error:
             ours = translate(error)
             if ours is None:
@@ -121,22 +129,37 @@ class RabbitBackend:
     async def _look(self, there: Definitions, queue: str) -> bool:
         """Refuse a queue that cannot do what is promised; returns whether retries can wait at the server."""
         await there.must_have(queue)
-        if self.options.keeps_order:
-            single = await there.is_single(queue)
-            if single is False:
-                raise OptionError(
-                    "ordering=key needs a queue with x-single-active-consumer=true, this one has none: make it "
-                    "anew with `unimsg provision`, or leave ordering=key out",
-                    backend=NAME,
-                    destination=queue,
-                )
-            if single is None:
-                log.warning("%r: whether it has a single active consumer could not be found out", queue)
-        if await there.has_exchange(ladder.EXCHANGE):
-            return True
-        log.warning("%r: there is no retry ladder, retries wait in memory: provision it", queue)
-        self.capabilities = self.capabilities.lower("a virtual host without retry ladder", attempts="process")
-        return False
+        has_ladder = await there.has_exchange(ladder.EXCHANGE)
+        made = await there.made(queue)
+        if made is None:
+            log.warning("%r: how it is made may not be asked: what depends on that is taken on trust", queue)
+        else:
+            self._judge(queue, made)
+        if not has_ladder:
+            log.warning("%r: there is no retry ladder, retries wait in memory: provision it", queue)
+            self.capabilities = self.capabilities.lower(
+                "a virtual host without retry ladder", attempts="process"
+            )
+        return has_ladder
+
+    def _judge(self, queue: str, made: Made) -> None:
+        if made.kind == "stream":
+            raise OptionError("a stream cannot be consumed as a queue", backend=NAME, destination=queue)
+        if self.options.keeps_order and not made.single:
+            raise OptionError(
+                "ordering=key needs a queue with x-single-active-consumer=true, this one has none: make it "
+                "anew with `unimsg provision`, or leave ordering=key out",
+                backend=NAME,
+                destination=queue,
+            )
+        if made.limit is not None:
+            log.warning(
+                "%r has x-delivery-limit=%d: the server gives up what comes back more often, when consumers stop or "
+                "die; provisioning makes queues without",
+                queue,
+                made.limit,
+            )
+        self.capabilities = refine(declare(self.options), made.kind, self._version, durable=made.durable)
 
     async def probe(self) -> None:
         """Ask for an exchange that every virtual host has."""
@@ -147,7 +170,8 @@ class RabbitBackend:
     ) -> Sequence[Drift]:
         """Make exchanges, queues, bindings and the retry ladder, or say what is missing or differs.
 
-        Settings: `exchange` (its type, fanout unless given), and arguments of the queues without their `x-`.
+        Settings: `exchange` (its type, fanout unless given), `binding` (the routing key of the groups; a topic's is #
+        unless given), and arguments of the queues without their `x-`.
         """
         for name in filter(None, (topology.destination, topology.dead_letter)):
             self._check("destination", name)

@@ -19,7 +19,9 @@ BODY_LIMIT = 16 * 1024 * 1024
 TTL_ON_QUORUM = (3, 10)
 """Since this version a quorum queue knows the ttl of a message."""
 UNLIMITED = (4, 0)
-"""Since this version a quorum queue has a delivery limit of 20 unless -1 takes it away."""
+"""Since this version a quorum queue has a delivery limit unless -1 takes it away."""
+DELIVERY_LIMIT = 20
+"""The limit that it has then."""
 
 AMAZON_MQ: Mapping[str, Any] = {
     "versions": ("3.13", "4.2", "4.3"),
@@ -56,11 +58,15 @@ def declare(options: Options) -> Capabilities:
     return declared
 
 
-def refine(declared: Capabilities, options: Options, version: tuple[int, ...]) -> Capabilities:
-    """Return what holds on a server of this version; empty: it did not say."""
-    if options.kind == "quorum" and version and version < TTL_ON_QUORUM:
-        return declared.lower(f"RabbitMQ {'.'.join(map(str, version))}", ttl=False)
-    return declared
+def refine(
+    declared: Capabilities, kind: str, version: tuple[int, ...], *, durable: bool = True
+) -> Capabilities:
+    """Return what holds of queues of this kind on a server of this version; empty: it did not say."""
+    if kind == "quorum" and version and version < TTL_ON_QUORUM:
+        declared = declared.lower(f"RabbitMQ {'.'.join(map(str, version))}", ttl=False)
+    if kind != "classic" and declared.priority:
+        declared = declared.lower(f"a {kind} queue", priority=False)
+    return declared if durable else declared.lower("a queue that is not durable", durability="memory")
 
 
 def version_of(properties: Mapping[str, Any]) -> tuple[int, ...]:

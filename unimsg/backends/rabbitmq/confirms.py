@@ -105,12 +105,19 @@ class Confirms:
         if multiple:
             self._oldest = max(self._oldest, tag + 1)
 
-    def lost(self, why: str) -> None:
-        """The channel ended: what is in flight may have been stored or not; what came back was not."""
+    def lost(self, why: str, refusal: Error | None = None) -> None:
+        """The channel ended: what is in flight may have been stored or not; what came back was not.
+
+        Args:
+            why: what ended it.
+            refusal: what the server has against one of the messages. It does not say which: that is certain only where
+                no other is in flight.
+        """
+        certain = refusal if len(self._open) == 1 else None
         for tag, slot in list(self._open.items()):
             unknown: Error = OutcomeUnknownError(f"the message left and no answer came: {why}", backend=NAME)
             reason = self._returned.get(tag)
-            slot.batch.settle(slot.at, unknown if reason is None else self._unroutable(reason))
+            slot.batch.settle(slot.at, certain or unknown if reason is None else self._unroutable(reason))
         self._open.clear()
         self._tags.clear()
         self._returned.clear()

@@ -59,27 +59,36 @@ class Connection:
             self._ended.set_result(None)
 
     async def channel(self) -> Channel:
-        """Open a channel."""
+        """Open a channel; cancelled, it is closed as soon as it is open."""
         opened: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        native = self.native.channel(on_open_callback=lambda channel: _give(opened, channel))
-        channel = Channel(native)
+
+        def on_open(native: Any) -> None:  # noqa: ANN401 - pika's
+            if opened.done():
+                native.close()
+            else:
+                opened.set_result(native)
+
+        channel = Channel(self.native.channel(on_open_callback=on_open))
         await channel.wait(opened)
         return channel
 
     async def aclose(self, *, abort: bool = False) -> None:
-        """Leave; what was written before is taken by the node first, unless it is to `abort`."""
-        if self._ended.done():
-            return
+        """Leave; what was written before is taken by the node first, unless it is to `abort`.
+
+        Cancelled, it drops the socket at once.
+        """
         native = self.native
-        if native.is_open and not abort:
-            # pika has no public way that leaves the channels to the server, see above
-            native._set_connection_state(native.CONNECTION_CLOSING)  # noqa: SLF001 - as said
-            native._error = ConnectionClosedByClient(200, "bye")  # noqa: SLF001 - as said
-            native._send_connection_close(200, "bye")  # noqa: SLF001 - as said
-            await asyncio.wait((self._ended,), timeout=CLOSING)
-        if not self._ended.done():
-            native._terminate_stream(ConnectionClosedByClient(200, "dropped"))  # noqa: SLF001 - as said
-            await asyncio.wait((self._ended,), timeout=CLOSING)
+        try:
+            if native.is_open and not abort:
+                # pika has no public way that leaves the channels to the server, see above
+                native._set_connection_state(native.CONNECTION_CLOSING)  # noqa: SLF001 - as said
+                native._error = ConnectionClosedByClient(200, "bye")  # noqa: SLF001 - as said
+                native._send_connection_close(200, "bye")  # noqa: SLF001 - as said
+                await asyncio.wait((self._ended,), timeout=CLOSING)
+        finally:
+            if not self._ended.done():
+                native._terminate_stream(ConnectionClosedByClient(200, "dropped"))  # noqa: SLF001 - as said
+        await asyncio.wait((self._ended,), timeout=CLOSING)
 
 
 class Channel:

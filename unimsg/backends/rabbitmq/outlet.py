@@ -17,7 +17,7 @@ from pika.spec import Basic
 from unimsg.backends.rabbitmq import wire
 from unimsg.backends.rabbitmq.confirms import Batch, Confirms, Outcome
 from unimsg.backends.rabbitmq.connection import Channel, Connection
-from unimsg.backends.rabbitmq.trouble import NAME, translate
+from unimsg.backends.rabbitmq.trouble import NAME, refusal, translate
 from unimsg.errors import ConnectError, Error, NotSentError, RejectedError
 
 
@@ -66,6 +66,11 @@ class Outlet:
 
     async def _new(self) -> _Line:
         connection = await self._connection()
+        while (
+            not connection.flows.is_set()
+        ):  # a blocked connection answers nothing, not even that a channel is open
+            await connection.flows.wait()
+            connection = await self._connection()
         channel = await connection.channel()
         await channel.ask("exchange_declare", exchange=self._exchange, passive=True)
         line = _Line(connection, channel, Confirms(self._destination))
@@ -118,7 +123,7 @@ class _Line:
         self.connection = connection
         self.channel = channel
         self.confirms = confirms
-        channel.on_close = lambda error: confirms.lost(str(error))
+        channel.on_close = lambda error: confirms.lost(str(error), refusal(error))
         channel.native.add_on_return_callback(self._on_return)
 
     @property

@@ -18,6 +18,7 @@ from unimsg.errors import (
     ConnectError,
     ConnectionLostError,
     Error,
+    MessageTooLargeError,
     NotFoundError,
     OptionError,
     PermissionDeniedError,
@@ -26,11 +27,14 @@ from unimsg.errors import (
 )
 
 NAME = "rabbitmq"
-REFUSED, NOT_FOUND, CONFLICT, NOT_ALLOWED = 403, 404, 406, 530
+REFUSED, NOT_FOUND, LOCKED, CONFLICT, NOT_ALLOWED = 403, 404, 405, 406, 530
 BOTH_SIDES = re.compile(
     r"inequivalent arg '([^']+)' for \w+ '.*?' in vhost '.*?': received (.*) but current is (.*)"
 )
-
+TOO_LARGE = re.compile(r"message size (\d+) is larger than \w+ max size (\d+)")
+"""`max_message_size` of the server; sent with 406."""
+TOO_LATE = re.compile(r"delivery acknowledgement on channel \d+ timed out")
+"""`consumer_timeout` of the server or the queue; sent with 406."""
 
 MEANINGS: Sequence[tuple[tuple[type[BaseException], ...], type[Error], str]] = (
     (
@@ -103,6 +107,21 @@ def conflict(error: BaseException) -> Conflict | None:
         return Conflict("definition", "this", error.reply_text)
     argument, wanted, is_ = (_plain(part) for part in found.groups())
     return Conflict(argument, wanted, is_)
+
+
+def refusal(error: BaseException) -> Error | None:
+    """Return what a server has against a message, for which it closed the channel; None: it is another error."""
+    if not isinstance(error, pika.ChannelClosedByBroker):
+        return None
+    if found := TOO_LARGE.search(error.reply_text):
+        size, limit = map(int, found.groups())
+        return MessageTooLargeError(
+            f"the body has {size} bytes, this server takes {limit}: raise its max_message_size, or set max_body=",
+            size=size,
+            limit=limit,
+            backend=NAME,
+        )
+    return _closed(error) if error.reply_code in (REFUSED, NOT_FOUND) else None
 
 
 def _plain(text: str) -> str:

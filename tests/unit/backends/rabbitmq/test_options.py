@@ -78,7 +78,7 @@ def test_order_is_claimed_with_a_single_active_consumer_only() -> None:
 def test_a_server_tells_its_version(told: dict[str, str], version: tuple[int, ...], ttl: bool) -> None:
     """What an old one cannot do is lowered at open; an unknown one is taken as it is."""
     assert version_of(told) == version
-    assert refine(declare(Options()), Options(), version).ttl is ttl
+    assert refine(declare(Options()), "quorum", version).ttl is ttl
 
 
 def test_before_4_0_there_is_no_limit_to_take_away() -> None:
