@@ -25,6 +25,12 @@ def url(broker_url: Callable[..., str]) -> str:
 
 
 @pytest.fixture
+def group() -> str:
+    """A group of this test alone: those of one group take part in each rebalance, whatever they read."""
+    return f"g-{os.urandom(4).hex()}"
+
+
+@pytest.fixture
 def listener(broker_url: Callable[..., str]) -> Callable[[str], str]:
     """Give the servers of another listener."""
     return lambda name: broker_url("kafka", what=name)

@@ -46,7 +46,7 @@ async def works(options: Options | str, topic: str) -> None:
         async def note(delivery: unimsg.Delivery[object]) -> None:
             got.append(delivery.body)
 
-        await client.subscriber(topic, group="g").run_until_idle(note)
+        await client.subscriber(topic, group=topic).run_until_idle(note)
     assert got == ["hello"]
 
 
@@ -172,7 +172,7 @@ async def test_a_topic_that_is_not_there_is_told(url: str) -> None:
         with pytest.raises(NotFoundError, match="unimsg provision"):
             await client.publish("missing", "x", timeout=5)
         with pytest.raises(NotFoundError, match="unimsg provision"):
-            await client.subscriber("missing", group="g").run(_never)
+            await client.subscriber("missing", group="nobody").run(_never)
 
 
 async def _never(_: object) -> None:

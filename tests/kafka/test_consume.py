@@ -45,7 +45,7 @@ async def committed(url: str, group: str) -> dict[str, int]:
     return {f"{part.topic}-{part.partition}": at.offset for part, at in found.items()}
 
 
-async def test_a_slow_handler_keeps_its_membership(url: str, topic: MakeTopic) -> None:
+async def test_a_slow_handler_keeps_its_membership(url: str, topic: MakeTopic, group: str) -> None:
     """A full lane pauses, polling goes on: handlers outlast `poll_interval` many times."""
     name, go, started, done = await topic(partitions="1"), asyncio.Event(), asyncio.Event(), list[Any]()
     async with connected(url, "&poll_interval=1s") as client:
@@ -57,7 +57,7 @@ async def test_a_slow_handler_keeps_its_membership(url: str, topic: MakeTopic) -
             assert not delivery.lease_lost
             done.append(delivery.body)
 
-        async with consuming(client, name, slow, group="g", prefetch=20) as subscriber:
+        async with consuming(client, name, slow, group=group, prefetch=20) as subscriber:
             await started.wait()
             await asyncio.sleep(3.5)  # more than three times what a silent member is allowed
             assert subscriber.health().counters["received"] <= 20
@@ -66,7 +66,7 @@ async def test_a_slow_handler_keeps_its_membership(url: str, topic: MakeTopic) -
     assert done == list(range(300)), "nothing came twice, so the share was never lost"
 
 
-async def test_a_hot_key_does_not_starve_another_partition(url: str, topic: MakeTopic) -> None:
+async def test_a_hot_key_does_not_starve_another_partition(url: str, topic: MakeTopic, group: str) -> None:
     """Promise 18: its partition is paused before it fills the buffer; kills the mutant that ignores a pause."""
     name, go, hot = await topic(partitions="2"), asyncio.Event(), asyncio.Event()
     place = wire.placing(2)
@@ -81,9 +81,7 @@ async def test_a_hot_key_does_not_starve_another_partition(url: str, topic: Make
                 await go.wait()
             done.append(delivery.body)
 
-        async with consuming(
-            client, name, handle, group=f"g-{os.urandom(3).hex()}", order="key", prefetch=20
-        ) as one:
+        async with consuming(client, name, handle, group=group, order="key", prefetch=20) as one:
             await hot.wait()
             await eventually(lambda: one.health().counters["received"] > 5, "the hot key has its quarter")
             await client.publish(name, "cold", key=elsewhere)
@@ -91,10 +89,9 @@ async def test_a_hot_key_does_not_starve_another_partition(url: str, topic: Make
             go.set()
 
 
-async def test_only_what_is_done_without_a_gap_is_committed(url: str, topic: MakeTopic) -> None:
+async def test_only_what_is_done_without_a_gap_is_committed(url: str, topic: MakeTopic, group: str) -> None:
     """Promise 7; kills the mutant that commits ahead."""
     name, stuck, done = await topic(partitions="1"), asyncio.Event(), set[Any]()
-    group = f"g-{os.urandom(3).hex()}"
     async with connected(url) as client:
         await client.publisher(name).publish_many(Message(body=n, key=f"k{n}") for n in range(10))
 
@@ -113,9 +110,9 @@ async def test_only_what_is_done_without_a_gap_is_committed(url: str, topic: Mak
     assert (await committed(url, group))[f"{name}-0"] == 10
 
 
-async def test_a_share_that_is_taken_is_drained_and_committed(url: str, topic: MakeTopic) -> None:
+async def test_a_share_that_is_taken_is_drained_and_committed(url: str, topic: MakeTopic, group: str) -> None:
     """A second member joins while handlers run: what they end within `handover` is not handled again."""
-    name, seen, group = await topic(partitions="4"), list[Any](), f"g-{os.urandom(3).hex()}"
+    name, seen = await topic(partitions="4"), list[Any]()
     running, go = asyncio.Event(), asyncio.Event()
     async with connected(url, "&handover=8s") as first, connected(url, "&handover=8s") as second:
         await first.publisher(name).publish_many(Message(body=n, key=f"k{n}") for n in range(200))
@@ -134,12 +131,12 @@ async def test_a_share_that_is_taken_is_drained_and_committed(url: str, topic: M
     assert sorted(seen) == list(range(200))
 
 
-async def test_a_late_commit_is_fenced(url: str, topic: MakeTopic) -> None:
+async def test_a_late_commit_is_fenced(url: str, topic: MakeTopic, group: str) -> None:
     """Kills the mutant that commits a share that was taken away: the assignment, not Kafka, says no."""
     name, events = await topic(partitions="1"), Heard()
     async with connected(url) as client:
         await client.publish(name, "x")
-        receiver = await client.backend.open_receiver(name, "g", "oldest", events, 10)
+        receiver = await client.backend.open_receiver(name, group, "oldest", events, 10)
         (received,) = await receiver.receive_batch(10, 10.0)
         await receiver._member.on_partitions_revoked(set())  # type: ignore[attr-defined]  # as aiokafka does
         late = unimsg.spi.Settlement("ack", received.token, received.assignment)
@@ -148,10 +145,10 @@ async def test_a_late_commit_is_fenced(url: str, topic: MakeTopic) -> None:
 
         assert isinstance(error, unimsg.errors.AssignmentLostError)
         await receiver.aclose()
-    assert (await committed(url, "g")).get(f"{name}-0", 0) == 0
+    assert (await committed(url, group)).get(f"{name}-0", 0) == 0
 
 
-async def test_two_live_members_with_one_instance_id_are_told(url: str, topic: MakeTopic) -> None:
+async def test_two_live_members_with_one_instance_id_are_told(url: str, topic: MakeTopic, group: str) -> None:
     """They put each other out for ever; health says why."""
     name = await topic()
 
@@ -161,8 +158,8 @@ async def test_two_live_members_with_one_instance_id_are_told(url: str, topic: M
     async with (
         connected(url, "&instance_id=one") as first,
         connected(url, "&instance_id=one") as second,
-        consuming(first, name, handle, group="g") as a,
-        consuming(second, name, handle, group="g") as b,
+        consuming(first, name, handle, group=group) as a,
+        consuming(second, name, handle, group=group) as b,
     ):
         await eventually(
             lambda: "instance_id=one" in str([a.health().reasons, b.health().reasons]),
@@ -170,9 +167,9 @@ async def test_two_live_members_with_one_instance_id_are_told(url: str, topic: M
         )
 
 
-async def test_a_static_member_comes_back_to_its_share(url: str, topic: MakeTopic) -> None:
+async def test_a_static_member_comes_back_to_its_share(url: str, topic: MakeTopic, group: str) -> None:
     """A restart within the session takes nothing from anybody."""
-    name, group = await topic(partitions="2"), f"g-{os.urandom(3).hex()}"
+    name = await topic(partitions="2")
     async with connected(url, "&instance_id=a") as first, connected(url, "&instance_id=b") as second:
         mine, theirs = Heard(), Heard()
         a = await first.backend.open_receiver(name, group, "oldest", mine, 10)
@@ -193,7 +190,7 @@ async def test_a_static_member_comes_back_to_its_share(url: str, topic: MakeTopi
 
 
 @pytest.mark.parametrize("start", ["newest", "time", "position"])
-async def test_a_group_begins_where_it_is_told(start: str, url: str, topic: MakeTopic) -> None:
+async def test_a_group_begins_where_it_is_told(start: str, url: str, topic: MakeTopic, group: str) -> None:
     """And where that is, is committed at once: what comes while nobody is there is not skipped."""
     name = await topic(partitions="1")
     async with connected(url) as client:
@@ -204,7 +201,6 @@ async def test_a_group_begins_where_it_is_told(start: str, url: str, topic: Make
             "time": datetime.fromtimestamp(1_000_003, UTC),
             "position": Position(f"{name}-0", 2),
         }[start]
-        group = f"g-{os.urandom(3).hex()}"
         await client.subscriber(name, group=group, start=at).run_until_idle(_ignore)
         await publisher.publish(9)
         first = await committed(url, group)
@@ -217,26 +213,26 @@ async def _ignore(_: object) -> None:
     """It is acked."""
 
 
-async def test_a_group_is_moved_only_when_it_is_alone(url: str, topic: MakeTopic) -> None:
+async def test_a_group_is_moved_only_when_it_is_alone(url: str, topic: MakeTopic, group: str) -> None:
     """Seek by position and time; refused while others live."""
     name = await topic(partitions="2")
     async with connected(url) as client, connected(url) as other:
         receipt = await client.publish(name, "a", key="k")
         await client.publish(name, "b", key="k")
-        assert (await gather(client, name, 2, group="g")).bodies == ["a", "b"]
-        subscriber = client.subscriber(name, group="g")
+        assert (await gather(client, name, 2, group=group)).bodies == ["a", "b"]
+        subscriber = client.subscriber(name, group=group)
         assert receipt.position is not None
         await subscriber.seek(receipt.position)
-        assert (await gather(client, name, 2, group="g")).bodies == ["a", "b"]
+        assert (await gather(client, name, 2, group=group)).bodies == ["a", "b"]
         with pytest.raises(OptionError, match="no position in this topic"):
             await subscriber.seek(Position("elsewhere-0", 1))
-        async with consuming(other, name, _ignore, group="g"):
-            others = client.subscriber(name, group="g")
+        async with consuming(other, name, _ignore, group=group):
+            others = client.subscriber(name, group=group)
             with pytest.raises(BackendError, match="other live members"):
                 await others.seek("oldest")
 
 
-async def test_transactions_are_shown_when_they_are_whole(url: str, topic: MakeTopic) -> None:
+async def test_transactions_are_shown_when_they_are_whole(url: str, topic: MakeTopic, group: str) -> None:
     """`isolation=committed` hides what was aborted; and the end of the log is found behind its markers."""
     name = await topic(partitions="1")
     server = url.removeprefix("kafka://")
@@ -254,7 +250,7 @@ async def test_transactions_are_shown_when_they_are_whole(url: str, topic: MakeT
             assert native(delivery).topic == name
 
         async with connected(url, f"&isolation={isolation}") as client:
-            await client.subscriber(name, group=isolation).run_until_idle(note)
+            await client.subscriber(name, group=f"{group}-{isolation}").run_until_idle(note)
     assert seen == {"committed": ["whole"], "uncommitted": ["whole", "aborted"]}
 
 
@@ -275,14 +271,14 @@ class Heard:
     def wake(self) -> None: ...
 
 
-async def test_lag_is_what_stands_before_a_member(url: str, topic: MakeTopic) -> None:
+async def test_lag_is_what_stands_before_a_member(url: str, topic: MakeTopic, group: str) -> None:
     """And of many partitions each has its turn in a receive."""
     name = await topic(partitions="4")
     async with connected(url) as client:
         await client.publisher(name).publish_many(Message(body=n, key=f"k{n}") for n in range(400))
         backend = client.backend
         assert isinstance(parse(url, Options), Options)
-        receiver = await backend.open_receiver(name, "g", "oldest", Heard(), 10)
+        receiver = await backend.open_receiver(name, group, "oldest", Heard(), 10)
         first = await receiver.receive_batch(1, 10.0)
         assert await receiver.lag() == 399  # type: ignore[attr-defined]  # it is Lags
         async with asyncio.timeout(20):

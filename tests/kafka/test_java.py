@@ -38,7 +38,7 @@ async def java(tool: str, arguments: Sequence[str], text: str = "") -> str:
     return out.decode()
 
 
-async def test_we_read_what_the_console_producer_writes(url: str, topic: MakeTopic) -> None:
+async def test_we_read_what_the_console_producer_writes(url: str, topic: MakeTopic, group: str) -> None:
     """A foreign record has no id, and its headers are headers."""
     name, server = await topic(), url.removeprefix("kafka://")
     lines = "".join(f"trace:t{n}\tcustomer-{n}\tbody {n}\n" for n in range(3))
@@ -49,7 +49,7 @@ async def test_we_read_what_the_console_producer_writes(url: str, topic: MakeTop
         lines,
     )
     async with unimsg.connect(url) as client:
-        got = await gather(client, name, 3, group="java", codec=codecs.TEXT)
+        got = await gather(client, name, 3, group=group, codec=codecs.TEXT)
 
     found = {(d.key, d.body, d.headers["trace"], d.id) for d in got.deliveries}
     assert found == {(f"customer-{n}", f"body {n}", f"t{n}", None) for n in range(3)}

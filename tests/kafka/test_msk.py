@@ -160,7 +160,7 @@ async def by_iam(
 
 
 async def test_tokens_are_signed_and_renewed(
-    monkeypatch: pytest.MonkeyPatch, listener: Callable[[str], str], topic: MakeTopic
+    monkeypatch: pytest.MonkeyPatch, listener: Callable[[str], str], topic: MakeTopic, group: str
 ) -> None:
     """The broker ends each connection whose token is over; nobody who publishes or consumes notices."""
     ca, name = f"{listener('CERTIFICATES')}/ca.pem", await topic()
@@ -170,7 +170,7 @@ async def test_tokens_are_signed_and_renewed(
         got.append(delivery.body)
 
     async with by_iam(monkeypatch, listener("IAM"), ca, session()) as client:
-        subscriber = client.subscriber(name, group="g")
+        subscriber = client.subscriber(name, group=group)
         running = asyncio.create_task(subscriber.run(note))
         ends = asyncio.get_running_loop().time() + 2.5 * REAUTHENTICATE
         sent = 0

@@ -40,7 +40,7 @@ async def client(cluster: Cluster, request: pytest.FixtureRequest) -> AsyncItera
 
 
 async def test_no_answer_is_unknown_and_the_same_id_comes_once_more(
-    cluster: Cluster, client: unimsg.Client, request: pytest.FixtureRequest
+    cluster: Cluster, client: unimsg.Client, request: pytest.FixtureRequest, group: str
 ) -> None:
     """Promise 2: handed over and unanswered is unknown; queued behind it is not sent; neither is waited for longer."""
     name, got = request.node.name, list[Any]()
@@ -62,13 +62,13 @@ async def test_no_answer_is_unknown_and_the_same_id_comes_once_more(
     async def note(delivery: unimsg.Delivery[Any]) -> None:
         got.append(delivery.body)
 
-    await client.subscriber(name, group="g").run_until_idle(note)
+    await client.subscriber(name, group=group).run_until_idle(note)
     assert [body for body in got if body != "sent"] == ["before", "after"]
     assert got.count("sent") <= 1
 
 
 async def test_a_client_of_a_frozen_broker_can_be_closed(
-    cluster: Cluster, client: unimsg.Client, request: pytest.FixtureRequest
+    cluster: Cluster, client: unimsg.Client, request: pytest.FixtureRequest, group: str
 ) -> None:
     """A: closing is bounded, though the client library would wait for ever for what is in flight."""
     name = request.node.name
@@ -76,7 +76,7 @@ async def test_a_client_of_a_frozen_broker_can_be_closed(
     async def never(_: object) -> None:
         """Nothing comes."""
 
-    async with consuming(client, name, never, group="g"):
+    async with consuming(client, name, never, group=group):
         await client.publish(name, "x", key="k")
         await asyncio.to_thread(cluster.freeze, 1)
         try:
@@ -91,7 +91,7 @@ async def test_a_client_of_a_frozen_broker_can_be_closed(
 
 
 async def test_a_broker_that_dies_is_waited_for(
-    cluster: Cluster, client: unimsg.Client, request: pytest.FixtureRequest
+    cluster: Cluster, client: unimsg.Client, request: pytest.FixtureRequest, group: str
 ) -> None:
     """Rule 7: health tells, nothing is lost, nothing has to be done."""
     name, got = request.node.name, set[Any]()
@@ -99,7 +99,7 @@ async def test_a_broker_that_dies_is_waited_for(
     async def note(delivery: unimsg.Delivery[Any]) -> None:
         got.add(delivery.body)
 
-    async with consuming(client, name, note, group="g") as subscriber:
+    async with consuming(client, name, note, group=group) as subscriber:
         await client.publish(name, "before", key="k")
         await eventually(lambda: "before" in got, "the first is handled")
         await asyncio.to_thread(cluster.kill, 1)

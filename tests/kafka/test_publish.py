@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections import Counter
 from typing import Any
 
@@ -19,7 +20,7 @@ import unimsg
 from tests.kafka.conftest import MakeTopic
 from unimsg import codecs
 from unimsg.backends.kafka import wire
-from unimsg.errors import MessageTooLargeError
+from unimsg.errors import MessageTooLargeError, PublishManyError, RejectedError
 from unimsg.message import Message, Position
 
 pytestmark = pytest.mark.pending  # the backend is not finished: `make pending`
@@ -70,7 +71,7 @@ async def test_the_topics_own_limit_is_checked_before_the_wire(url: str, topic: 
 
 
 async def test_a_refused_batch_spoils_nothing(url: str, topic: MakeTopic) -> None:
-    """A limit that was lowered since: one message is told, several are cut anew; later ones go through (#1017)."""
+    """A limit that was lowered since: one message is told, several are cut anew; later ones go through."""
     name = await topic(partitions="1")
     async with unimsg.connect(url) as client:
         publisher = client.publisher(name, codec=codecs.BYTES)
@@ -91,6 +92,37 @@ async def test_a_refused_batch_spoils_nothing(url: str, topic: MakeTopic) -> Non
     values = [value for value in values if value]
     assert values[:2] == [b"before", b"after"]
     assert [int(value.rstrip(b"x")) for value in values[2:]] == list(range(40))
+
+
+async def test_a_producer_that_a_refused_batch_has_spoilt_is_replaced(url: str, topic: MakeTopic) -> None:
+    """Its sequence number is spent, so the broker refuses what comes after it in this partition (aiokafka #1017)."""
+    name = await topic(partitions="1", **{"message.timestamp.after.max.ms": "60000"})
+    async with unimsg.connect(url) as client:
+        publisher = client.publisher(name)
+        await publisher.publish("before", key="k")
+        (refused,) = await asyncio.gather(
+            publisher.publish_many([Message(body="of tomorrow", key="k", timestamp=time.time() + 86_400)]),
+            return_exceptions=True,
+        )
+        await publisher.publish("after", key="k")
+
+        assert isinstance(refused, PublishManyError)
+        assert isinstance(refused.results[0], RejectedError)
+        assert client.health().publishers[name].reopened == 1
+    assert [record.value for record in await records(url, name, 1)] == [b'"before"', b'"after"']
+
+
+async def test_a_compacted_topic_takes_no_message_without_a_key(url: str, topic: MakeTopic) -> None:
+    """Promise 19: told before the wire, where it spoils nothing; the broker's own answer would not say why."""
+    name = await topic(partitions="1", **{"cleanup.policy": "compact"})
+    async with unimsg.connect(url) as client:
+        publisher = client.publisher(name)
+        with pytest.raises(RejectedError, match="give key="):
+            await publisher.publish("nobody's")
+        await publisher.publish("somebody's", key="k")
+
+        assert client.health().publishers[name].reopened == 0
+    assert len(await records(url, name, 1)) == 1
 
 
 async def test_a_key_has_the_partition_that_java_gives_it(url: str, topic: MakeTopic) -> None:
@@ -132,7 +164,7 @@ async def test_partitions_that_are_added_are_found(url: str, topic: MakeTopic) -
         link: Any = publisher._batcher.link  # type: ignore[union-attr]  # it has published
         async with asyncio.timeout(30):
             while publisher.stats.reopened == 0:
-                await link.sender._producer._native.client.force_metadata_update()
+                await link.sender._producer.client.force_metadata_update()
                 await publisher.publish(1, key="a")
         receipts = [await publisher.publish(n, key=f"k{n}") for n in range(12)]
 

@@ -88,9 +88,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is no
             UnavailableError: the group did not come to rest in time.
             ConfigError: two live members have one `instance_id`.
         """
-        if self.failure is not None:
-            failure, self.failure = self.failure, None
-            raise failure
+        self.check()
         if self._joined.is_set():
             return
         patience = self._options.handover * 2 + JOIN
@@ -103,6 +101,12 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is no
                 backend=trouble.NAME,
                 destination=self._name,
             ) from None
+
+    def check(self) -> None:
+        """Raise what went wrong in a callback, once."""
+        if self.failure is not None:
+            failure, self.failure = self.failure, None
+            raise failure
 
     def owns(self, assignment: Assignment) -> bool:
         """Whether an assignment is this member's still."""

@@ -39,6 +39,8 @@ SETTLE_EVERY = 0.2
 """Seconds between two commits at most, while handlers are busy."""
 IDLE, SURELY = 1.0, 5.0
 """Seconds after which an empty answer says that there is nothing: when all partitions said so, and in any case."""
+LOOK_UP = 1.0
+"""Seconds of waiting after which it is looked whether something else is the matter."""
 SILENCE, SILENCE_ENDS = 5.0, 60.0
 """Seconds beyond a request's limit without a fetch: trouble; after the second the consumer is opened anew."""
 
@@ -101,10 +103,6 @@ class KafkaReceiver:
         if not self._spare:
             await self._fetch(max_messages, wait)
         received, self._spare = self._spare[:max_messages], self._spare[max_messages:]
-        if received:
-            self._heard = time.time()
-        else:
-            self._listen()
         return received
 
     async def _fetch(self, most: int, wait: float) -> None:
@@ -125,10 +123,11 @@ class KafkaReceiver:
         deadline = now + wait
         surely = deadline + (SURELY if wait <= IDLE else 0.0)
         while not self._spare and now < surely and not (now >= deadline and await self._is_drained()):
-            self._take(
-                await consumer.getmany(timeout_ms=int(max(deadline - now, 0.1) * 1000), max_records=share)
-            )
+            pause = min(max(deadline - now, 0.1), LOOK_UP)
+            self._take(await consumer.getmany(timeout_ms=int(pause * 1000), max_records=share))
             now = self._loop.time()
+            self._member.check()
+            self._listen()
 
     async def _is_drained(self) -> bool:
         """Whether every partition has said where it ends, and all before that was taken."""
@@ -162,12 +161,14 @@ class KafkaReceiver:
     def _listen(self) -> None:
         """Tell when no broker has answered for long: aiokafka itself tries on and says nothing.
 
+        Whoever has messages has heard of a broker.
+
         Raises:
             UnavailableError: for a while; ask again.
             ConnectionLostError: for so long that another consumer should look for the brokers anew.
         """
         asked = [part for part in self._member.held if part not in self._paused]
-        if not asked:
+        if self._spare or not asked:
             self._heard = time.time()
             return
         polled = [at / 1000 for at in map(self._consumer.last_poll_timestamp, asked) if at]

@@ -11,6 +11,7 @@ of that partition is refused as `OutOfOrderSequenceNumber` (aiokafka #1017). The
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Hashable, Sequence
 from typing import Any
 
@@ -44,7 +45,7 @@ class KafkaSender:
         self._place = wire.placing(topic.partitions)
         self._names = [f"{name}-{partition}" for partition in range(topic.partitions)]
         self._busy: set[int] = set()
-        self._turn = -1
+        self._turn = random.randrange(topic.partitions)  # noqa: S311 - else all that publish once choose the first
         self._limit = topic.limit - wire.BATCH_OVERHEAD
         self._producer = clients.own(_producer(access, options, topic.limit))
         self._partitions: Any = self._producer.client.cluster.partitions_for_topic
