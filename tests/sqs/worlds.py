@@ -83,7 +83,7 @@ class Boto3:
 class AwsWorld(World):
     """Queues and topics that nobody else uses, at an emulator that all tests share."""
 
-    idle_requests = 65.0  # polls of a second here, of twenty in production
+    idle_requests = 330.0  # polls of a fifth of a second here, of twenty seconds in production
 
     def __init__(
         self,
