@@ -38,6 +38,7 @@ class RabbitBackend:
         self.options = options
         self.capabilities = declare(options)
         self._connection: Connection | None = None
+        self._connections: set[Connection] = set()
         self._version: tuple[int, ...] = ()
         self._turn = -1
         self._lock = asyncio.Lock()
@@ -63,6 +64,7 @@ class RabbitBackend:
         if self._closed:
             await connection.aclose(abort=True)
             raise ClosedError("the backend was closed meanwhile", backend=NAME)
+        self._connections = {one for one in self._connections if one.live} | {connection}
         told = connection.properties
         version = version_of(told)
         if not version:
@@ -197,8 +199,8 @@ class RabbitBackend:
         return translate(error)
 
     async def aclose(self) -> None:
-        """Disconnect; senders and receivers are closed before."""
+        """Disconnect; senders and receivers are closed before, and what they could not close is closed here."""
         self._closed = True
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.aclose()
+        self._connection = None
+        connections, self._connections = self._connections, set()
+        await asyncio.gather(*(connection.aclose() for connection in connections))
