@@ -109,7 +109,6 @@ class Settler:
                 self._dirty.add(assignment)
 
     def _arm(self, *, full: bool) -> None:
-        self._quiet.clear()
         if full:
             self.kick()
         elif self._timer is None:
@@ -121,6 +120,7 @@ class Settler:
             self._timer.cancel()
             self._timer = None
         if self._acks or self._verdicts or self._dirty:
+            self._quiet.clear()
             self._work.set()
 
     async def flush(self) -> None:
