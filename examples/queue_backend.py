@@ -49,6 +49,7 @@ class Entry:
     message: WireMessage
     deliveries: int = 0
     attempts: int = 0
+    first_failed: float | None = None
 
 
 class Queue:
@@ -175,11 +176,16 @@ class QueueReceiver:
         self._out[self._last] = entry
         entry.deliveries += 1
         return Received(
-            entry.message, self._last, deliveries=entry.deliveries, attempts=entry.attempts, native=entry
+            entry.message,
+            self._last,
+            deliveries=entry.deliveries,
+            attempts=entry.attempts,
+            first_failed=entry.first_failed,
+            native=entry,
         )
 
     async def settle_batch(self, settlements: Sequence[Settlement], /) -> Sequence[Error | None]:
-        """Settle each: `retry` counts as an attempt, `release` does not."""
+        """Settle each; what was executed is remembered for the next delivery."""
         return [self._settle(settlement) for settlement in settlements]
 
     def _settle(self, settlement: Settlement) -> Error | None:
@@ -187,7 +193,7 @@ class QueueReceiver:
         if entry is None:
             return SettleError("it is not out with this receiver", backend="queue")
         if settlement.verb != "ack":
-            entry.attempts += settlement.verb == "retry"
+            entry.attempts, entry.first_failed = settlement.executions, settlement.first_failed
             self._queue.put_after(settlement.delay, entry)
         return None
 

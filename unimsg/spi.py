@@ -55,6 +55,7 @@ class Received(Struct, gc=False):
         assignment: see above; None where a broker has nothing that can be lost as a whole.
         deliveries: the broker's own count, this one included; an upper bound of the executions.
         attempts: handler executions that the broker or our own header remembers; None: it remembers none.
+        first_failed: when the first of them failed, where that is remembered too, in seconds since the epoch.
         lease_until: when the lease ends; None: there is no lease.
         position: where it stands in a log.
         native: the client library's object, for `unimsg.backends.<name>.native(delivery)`.
@@ -69,18 +70,26 @@ class Received(Struct, gc=False):
     lease_until: float | None = None
     position: Position | None = None
     native: Any = None
+    first_failed: float | None = None
 
 
 class Settlement(Struct, gc=False):
-    """What becomes of a delivery: `retry` counts as an attempt, `release` does not (a broker's own count may rise).
+    """What becomes of a delivery: it is done (`ack`), failed (`retry`), or goes back untouched (`release`).
 
     With `ack = "cumulative"` a token settles itself and everything before it in its assignment.
+
+    Attributes:
+        delay: seconds until it may come again.
+        executions: of the handler so far, as `Received.attempts` shall say when it comes again, where it can.
+        first_failed: when the first of them failed, in seconds since the epoch; goes the same way.
     """
 
     verb: Literal["ack", "retry", "release"]
     token: Any
     assignment: Assignment | None = None
     delay: float = 0.0
+    executions: int = 0
+    first_failed: float | None = None
 
 
 class SendLimits(Struct, frozen=True, kw_only=True):

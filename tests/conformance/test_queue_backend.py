@@ -11,9 +11,6 @@ from unimsg import registry
 from unimsg.testing.conformance import Catalogue, EmbeddedWorld, World
 
 DEVIATIONS = {
-    "test_after_the_last_attempt_it_is_a_dead_letter_that_says_why": (
-        "each attempt is a delivery of its own here, and nothing in the contract carries the time of the first failure"
-    ),
     "test_a_missing_destination_is_not_found_within_a_bound": "a queue comes into being at first use; none is missing",
 }
 

@@ -17,12 +17,6 @@ from unimsg.testing.conformance.world import Foreign
 
 pytestmark = pytest.mark.pending  # the backend is not finished: `make pending`
 
-SHARED = {
-    "test_after_the_last_attempt_it_is_a_dead_letter_that_says_why": (
-        "each attempt is a delivery of its own here, and nothing in the contract carries the time of the first failure"
-    ),
-}
-
 
 class Plain:
     """pika's blocking connection, without us."""
@@ -80,7 +74,7 @@ class TestQuorum(Catalogue):
 
     @pytest.fixture
     async def world(self, broker_url: Callable[..., str]) -> AsyncIterator[World]:
-        async with RabbitWorld(broker_url("rabbitmq"), "wait=2s", "quorum queues", SHARED) as world:
+        async with RabbitWorld(broker_url("rabbitmq"), "wait=2s", "quorum queues") as world:
             yield world
 
 

@@ -16,6 +16,7 @@ from unimsg.backends.activemq.stomp import Frame, Parser
 from unimsg.errors import MessageTooLargeError, RejectedError
 from unimsg.headers import RawHeaders
 from unimsg.message import Message, WireMessage
+from unimsg.spi import Settlement
 
 
 def sent(message: WireMessage, *, grouped: bool = True) -> Frame:
@@ -77,14 +78,14 @@ def test_a_copy_counts_and_keeps_all_else() -> None:
     """A retry brings the same message with one execution more, later, and no trace of the first delivery."""
     frame = sent(Message[bytes | None](body=b"x", key="k", id="1", headers={"a": "b"}))
     frame.headers |= {"message-id": "m", "ack": "a", "subscription": "0", "redelivered": "true"}
-    lines = wire.copy(frame, "/queue/q", attempts=3, delay=2.0)
+    lines = wire.copy(frame, "/queue/q", Settlement("retry", frame, None, 2.0, 3, 1.5))
     again = dict(line.split(":", 1) for line in lines[1:])
     assert not {"message-id", "ack", "subscription", "redelivered", "content-length"} & set(again)
     assert again["AMQ_SCHEDULED_DELAY"] == "2000"
     copied = Frame("MESSAGE", again, frame.body)
-    assert wire.counts(copied) == (3, 3)
+    assert (wire.counts(copied), wire.first_failed(copied)) == ((3, 3), 1.5)
     assert wire.decode(copied) == wire.decode(frame)
-    assert wire.DELAY not in "\n".join(wire.copy(copied, "/queue/q", attempts=4, delay=0.0))
+    assert wire.DELAY not in "\n".join(wire.copy(copied, "/queue/q", Settlement("retry", copied, None, 0.0, 4)))
 
 
 @pytest.mark.parametrize("count", ["", "x", "-1", "9" * 5000])

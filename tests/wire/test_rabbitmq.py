@@ -19,6 +19,7 @@ from unimsg.backends.rabbitmq import ladder, wire
 from unimsg.errors import MessageTooLargeError, RejectedError
 from unimsg.headers import RawHeaders
 from unimsg.message import Message, WireMessage
+from unimsg.spi import Settlement
 
 texts = st.text(max_size=20)
 names = st.text(alphabet=string.ascii_letters + "-é", min_size=1, max_size=10).filter(
@@ -143,7 +144,7 @@ def test_a_copy_for_a_retry_is_the_message_one_attempt_further() -> None:
         message_id="m", correlation_id="c", headers={"h": 7, "x-death": [], wire.ATTEMPTS: 1}
     )
 
-    parcel = ladder.copy("orders.g", (Deliver, before, b"body"), 2.5)
+    parcel = ladder.copy("orders.g", (Deliver, before, b"body"), Settlement("retry", 1, None, 2.5, 2, 1.5))
 
     assert (parcel.routing_key, parcel.body) == ("orders.g", b"body")
     assert parcel.properties["expiration"] == "2500"
@@ -152,6 +153,7 @@ def test_a_copy_for_a_retry_is_the_message_one_attempt_further() -> None:
         "h": 7,
         wire.KEY: "k",
         wire.ATTEMPTS: 2,
+        wire.FIRST_FAILED: 1500,
         wire.DELIVERIES: 1,
         wire.RUNG: 4,
     }

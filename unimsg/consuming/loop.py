@@ -121,13 +121,14 @@ class ConsumingLoop:
         self.counters.received += len(batch)
         now = self.clock()
         track = link.track if link.settler.cumulative else None
-        remembered, lane_of, put = self.verdicts.attempts, self._lane_of, self.lanes.put
+        past, lane_of, put = self.verdicts.past, self._lane_of, self.lanes.put
         for received in batch:
-            attempts = received.attempts
-            if attempts is None:
-                attempts = remembered(received.message.id)
             self._sequence += 1
-            delivery: AnyDelivery = Delivery(received, self, link, attempts + 1, self._sequence)
+            delivery: AnyDelivery = Delivery(
+                received, self, link, (received.attempts or 0) + 1, self._sequence
+            )
+            if past or received.first_failed is not None:
+                self.verdicts.recall(delivery)
             delivery._since = now
             self.live.add(delivery)
             self._bytes += delivery._size
@@ -267,6 +268,7 @@ class ConsumingLoop:
             return
         link = delivery._link
         if link is not None and link.open and self.limits.release == "settle":
+            self.verdicts.remember((delivery,))
             link.settler.settle(delivery, "release", "released")
         else:
             self.forget((delivery,))

@@ -165,10 +165,7 @@ class Settler:
         verdicts, self._verdicts = self._verdicts[:room], self._verdicts[room:]
         acks, verdicts = self._still_ours(acks, verdicts)
         batch = [Settlement("ack", d._received.token, d._received.assignment) for d in acks]
-        batch += [
-            Settlement(v.verb, v.delivery._received.token, v.delivery._received.assignment, v.delay)
-            for v in verdicts
-        ]
+        batch += [_settlement(verdict) for verdict in verdicts]
         if not batch:
             return
         results = await self._call(batch)
@@ -270,6 +267,19 @@ class Settler:
         self._refused = self._refused + 1 if refused is not None else 0
         if refused is not None:
             await asyncio.sleep(_pause(self._refused, refused))
+
+
+def _settlement(verdict: Verdict) -> Settlement:
+    delivery, verb = verdict.delivery, verdict.verb
+    received, trouble = delivery._received, delivery._trouble
+    return Settlement(
+        verb,
+        received.token,
+        received.assignment,
+        verdict.delay,
+        delivery.attempt if verb == "retry" else delivery.attempt - 1,
+        trouble.first if trouble is not None else None,
+    )
 
 
 def _pause(attempt: int, error: Error) -> float:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unimsg.consuming import dead_letter
 from unimsg.consuming.delivery import DONE, DROPPED, HELD, RUNNING, SETTLING, Delivery, Trouble, Verb
@@ -24,6 +24,7 @@ from unimsg.errors import (
     Outcome,
     SettleError,
 )
+from unimsg.headers import dedup_id
 from unimsg.policies.retry import RetryPolicy
 
 if TYPE_CHECKING:
@@ -37,19 +38,26 @@ REWRITE = 5.0
 STUCK = "no dead letter destination"
 """What health names where a message is exhausted and there is none."""
 REMEMBERED = 10_000
-"""Messages whose attempts this process remembers where nobody else does."""
+"""Messages whose past this process remembers where nobody else does."""
+
+
+class Past(NamedTuple):
+    """What is known of a message that went back, for when it comes again."""
+
+    executions: int
+    first_failed: float | None
 
 
 class Verdicts:
     """Applies verdicts for one consuming loop."""
 
-    __slots__ = ("_executions", "_home", "_policy", "_stuck", "_target")
+    __slots__ = ("_home", "_policy", "_stuck", "_target", "past")
 
     def __init__(self, home: ConsumingLoop, policy: RetryPolicy, target: str | None) -> None:
         self._home = home
         self._policy = policy
         self._target = target
-        self._executions: dict[str, int] = {}
+        self.past: dict[str, Past] = {}
         self._stuck: set[AnyDelivery] = set()
         """Exhausted, with nowhere to go."""
 
@@ -60,21 +68,33 @@ class Verdicts:
             if not self._stuck:
                 self._home.health.green(STUCK)
 
-    def attempts(self, message_id: str | None) -> int:
-        """Return the executions that this process remembers of a message that the broker gave again."""
-        return self._executions.get(message_id, 0) if self._executions and message_id is not None else 0
+    def recall(self, delivery: AnyDelivery) -> None:
+        """It may have been here before: what was executed then still counts (promises 10 and 14)."""
+        first = delivery._received.first_failed
+        past = self.past.get(dedup_id(delivery.message) or "") if self.past else None
+        if past is not None:
+            delivery.attempt = max(delivery.attempt, past.executions + 1)
+            first = first or past.first_failed
+        if first is not None:
+            delivery._trouble = Trouble(first)
 
     def remember(self, deliveries: Iterable[AnyDelivery]) -> None:
-        """These leave without an end: when they come again, what was executed before still counts (promise 10)."""
+        """These leave without an end, and without a word to the broker of what was executed since they came."""
         for delivery in deliveries:
-            if delivery.attempt > 1:
-                self._remember(delivery, delivery.attempt - 1)
+            executions = delivery.attempt - 1
+            if executions > (delivery._received.attempts or 0):
+                self._remember(delivery, executions)
 
     def _remember(self, delivery: AnyDelivery, executions: int) -> None:
-        if delivery.id is not None and delivery._received.attempts is None:
-            if len(self._executions) >= REMEMBERED:
-                del self._executions[next(iter(self._executions))]
-            self._executions[delivery.id] = executions
+        name, trouble = dedup_id(delivery.message), delivery._trouble
+        if name is not None:
+            if len(self.past) >= REMEMBERED:
+                del self.past[next(iter(self.past))]
+            self.past[name] = Past(executions, trouble.first if trouble is not None else None)
+
+    def _forget(self, delivery: AnyDelivery) -> None:
+        if self.past:
+            self.past.pop(dedup_id(delivery.message) or "", None)
 
     # ------------------------------------------------------------ success
 
@@ -92,8 +112,8 @@ class Verdicts:
 
     def acked(self, delivery: AnyDelivery) -> None:
         """The effect is done, and marked so where that was asked for: ack."""
-        if self._executions and delivery.attempt > 1 and delivery.id is not None:
-            self._executions.pop(delivery.id, None)
+        if self.past and delivery.attempt > 1:
+            self._forget(delivery)
         link = delivery._link
         if link is not None:
             link.settler.ack(delivery)
@@ -131,7 +151,10 @@ class Verdicts:
 
     def _acking(self) -> int:
         """Executions that ended well, and whose acks are not counted yet."""
-        return sum(d._state in (SETTLING, DONE) and d._trouble is None for d in self._home.live)
+        return sum(
+            d._state in (SETTLING, DONE) and not (d._trouble and d._trouble.error_type)
+            for d in self._home.live
+        )
 
     def _note(self, delivery: AnyDelivery, error: BaseException, reason: str) -> None:
         now = time.time()
@@ -161,7 +184,8 @@ class Verdicts:
             self._home.counters.received += 1
             self._home.hold(delivery, delay)
             return
-        self._remember(delivery, delivery.attempt)
+        if delivery._received.attempts is None:
+            self._remember(delivery, delivery.attempt)
         if delivery._link is not None:
             delivery._link.settler.settle(delivery, "retry", "failed", delay)
 
@@ -228,8 +252,7 @@ class Verdicts:
         log.warning("%s was dead-lettered to %r: %s", self._home.describe(delivery), self._target, reason)
         await self._release_claim(delivery, "dead")
         if delivery._state < SETTLING and delivery._link is not None:
-            if delivery.id is not None:
-                self._executions.pop(delivery.id, None)
+            self._forget(delivery)
             delivery._link.settler.settle(delivery, "ack", "dead_lettered")
 
     def _wait_for_ever(self, delivery: AnyDelivery, delay: float) -> None:

@@ -75,11 +75,15 @@ class World:
             await backend.aclose()
 
 
+def settlement(received: Received, verb: Any = "ack", delay: float = 0.0) -> Settlement:
+    """Return a settlement as the core makes it."""
+    executions = (received.attempts or 0) + (verb == "retry")
+    return Settlement(verb, received.token, received.assignment, delay, executions, received.first_failed)
+
+
 async def settle(
     receiver: Any, batch: Sequence[Received], verb: Any = "ack", delay: float = 0.0
 ) -> list[Any]:
     """Settle all of a batch in one way; returns the classes of the errors."""
-    results = await receiver.settle_batch(
-        [Settlement(verb, received.token, None, delay) for received in batch]
-    )
+    results = await receiver.settle_batch([settlement(received, verb, delay) for received in batch])
     return [type(result) for result in results if result is not None]

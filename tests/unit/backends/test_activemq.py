@@ -17,6 +17,7 @@ from unimsg.backends.activemq.receiver import ActiveMQReceiver
 from unimsg.backends.activemq.stomp import Frame, Parser, encode
 from unimsg.errors import (
     AssignmentLostError,
+    ClosedError,
     ConnectionLostError,
     Error,
     OptionError,
@@ -138,11 +139,12 @@ async def test_a_retry_is_a_confirmed_copy_and_then_an_ack(backend: ActiveMQBack
     push(peer, 1)
     (received,) = await receiver.receive_batch(10, 5)
     settling = asyncio.create_task(
-        receiver.settle_batch([Settlement("retry", received.token, received.assignment, 3.0)])
+        receiver.settle_batch([Settlement("retry", received.token, received.assignment, 3.0, 1, 1.5)])
     )
     copy = await peer.next()
     assert (copy.command, copy.headers["AMQ_SCHEDULED_DELAY"]) == ("SEND", "3000")
     assert copy.headers["unimsg-attempts"] == "1"
+    assert copy.headers["unimsg-first-failed"] == "1500"
     assert "transaction" not in copy.headers
     following = asyncio.create_task(peer.next())
     await asyncio.sleep(0)
@@ -340,3 +342,20 @@ async def test_who_is_refused_is_told_so(sending: Sending) -> None:
     await peer.next()
     peer.say("ERROR", b"", message="User guest is not authorized to write to: topic://VirtualTopic.d")
     assert [type(result) for result in await sent] == [PermissionDeniedError] * 2
+
+
+async def test_what_nobody_closed_is_let_go_with_the_backend(
+    backend: ActiveMQBackend, played: Played
+) -> None:
+    """A sender or receiver whose close was given up leaves no socket behind; promise 17."""
+    told = Told()
+    receiver, peer = await subscribed(backend, played, told)
+    sender = await backend.open_sender("d")
+    await played.peers.get()
+    await backend.aclose()
+    assert await peer.reader.read() == b""
+    with pytest.raises(ClosedError):
+        await backend.open_sender("d")
+    assert len(told.gone) == 0, "who closes loses nothing"
+    await sender.aclose()
+    await receiver.aclose()

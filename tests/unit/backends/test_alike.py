@@ -12,9 +12,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.backends.harness import World, message
+from tests.unit.backends.harness import World, message, settlement
 from unimsg.message import Position
-from unimsg.spi import Received, Settlement
+from unimsg.spi import Received
 from unimsg.testing.clock import ManualClock
 
 LEASE = 10.0
@@ -111,7 +111,7 @@ class Player:
         for name in sorted(named):  # each on its own receiver
             receiver, received = self._seen[name]
             verb, delay = named[name]
-            (error,) = await receiver.settle_batch([Settlement(verb, received.token, None, delay)])
+            (error,) = await receiver.settle_batch([settlement(received, verb, delay)])
             results.append((name, verb, type(error)))
         return results
 

@@ -90,7 +90,7 @@ async def test_the_file_is_for_its_owner_and_may_be_the_brokers(tmp_path: Path) 
         scopes = [name for (name,) in connection.execute("SELECT name FROM unimsg_scopes")]
     finally:
         connection.close()
-    assert parts == {"messages": 1, "idempotency": 1}
+    assert parts == {"messages": 2, "idempotency": 1}
     assert len(scopes) == 1
     assert scopes[0].startswith("orders/g/")
     assert scopes[0].endswith("handle")

@@ -104,6 +104,7 @@ class ActiveMQReceiver:
                 deliveries,
                 attempts if self._remembers and not ordered else None,
                 native=frame,
+                first_failed=wire.first_failed(frame),
             )
         )
         self._wake()
@@ -198,8 +199,7 @@ class ActiveMQReceiver:
 
     def _again(self, settlement: Settlement, receipt: str) -> bytes:
         frame: Frame = settlement.token
-        attempts = wire.counts(frame)[0] + 1
-        lines = wire.copy(frame, self._queue, attempts=attempts, delay=settlement.delay)
+        lines = wire.copy(frame, self._queue, settlement)
         head = "\n".join((*lines, f"receipt:{receipt}", f"content-length:{len(frame.body)}\n\n"))
         return b"".join((head.encode("utf-8", "surrogateescape"), frame.body, b"\0"))
 

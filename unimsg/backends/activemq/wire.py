@@ -19,13 +19,16 @@ from unimsg.backends.activemq.stomp import Frame, escape
 from unimsg.errors import MessageTooLargeError, RejectedError
 from unimsg.headers import RawHeaders
 from unimsg.message import NO_HEADERS, Message, WireMessage
+from unimsg.spi import Settlement
 
 NAME = "activemq"
 ID, KEY, TOMBSTONE, HEADERS = "unimsg-id", "unimsg-key", "unimsg-tombstone", "unimsg-headers"
-ATTEMPTS, DELIVERIES = "unimsg-attempts", "unimsg-deliveries"
+ATTEMPTS, DELIVERIES, FIRST_FAILED = "unimsg-attempts", "unimsg-deliveries", "unimsg-first-failed"
+PAST = (ATTEMPTS, DELIVERIES, FIRST_FAILED)
+"""The past of a message."""
 GROUP = "JMSXGroupID"
 DELAY = "AMQ_SCHEDULED_DELAY"
-OURS = frozenset({ID, KEY, TOMBSTONE, HEADERS, ATTEMPTS, DELIVERIES})
+OURS = frozenset({ID, KEY, TOMBSTONE, HEADERS, *PAST})
 THEIRS = frozenset(
     {
         *("destination", "message-id", "subscription", "ack", "content-length", "content-type", "timestamp"),
@@ -218,18 +221,20 @@ def _unpacked(told: Mapping[str, str], headers: Mapping[str, str]) -> Mapping[st
     )
 
 
-def copy(frame: Frame, where: str, *, attempts: int, delay: float) -> list[str]:
-    """Return the lines of a SEND that brings a message again, with so many executions counted."""
+def copy(frame: Frame, where: str, settlement: Settlement) -> list[str]:
+    """Return the lines of a SEND that brings a message again, with its past."""
     told = frame.headers
     lines = ["SEND", f"destination:{escape(where)}", "persistent:true"]
     lines += [
         f"{escape(name)}:{escape(value)}"
         for name, value in told.items()
-        if name not in NOT_COPIED and name not in (ATTEMPTS, DELIVERIES)
+        if name not in NOT_COPIED and name not in PAST
     ]
-    lines += [f"{ATTEMPTS}:{attempts}", f"{DELIVERIES}:{counts(frame)[1]}"]
-    if delay > 0:
-        lines.append(f"{DELAY}:{max(1, round(delay * 1000))}")
+    lines += [f"{ATTEMPTS}:{settlement.executions}", f"{DELIVERIES}:{counts(frame)[1]}"]
+    if settlement.first_failed is not None:
+        lines.append(f"{FIRST_FAILED}:{round(settlement.first_failed * 1000)}")
+    if settlement.delay > 0:
+        lines.append(f"{DELAY}:{max(1, round(settlement.delay * 1000))}")
     return lines
 
 
@@ -238,6 +243,11 @@ def counts(frame: Frame) -> tuple[int, int]:
     told = frame.headers
     again = told.get("redelivered") == "true"
     return _count(told.get(ATTEMPTS)), _count(told.get(DELIVERIES)) + again + 1
+
+
+def first_failed(frame: Frame) -> float | None:
+    """Return when the first execution failed that our header remembers, in seconds since the epoch."""
+    return _count(frame.headers.get(FIRST_FAILED)) / 1000 or None
 
 
 def _count(text: str | None) -> int:

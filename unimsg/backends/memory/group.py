@@ -185,6 +185,7 @@ class Group:
                     until,
                     record.position,
                     record,
+                    entry.first_failed,
                 )
             )
         return received
@@ -212,7 +213,8 @@ class Group:
                     number, count = entry.record.offset >> BITS, 0
                 count += 1
             else:
-                self._return(entry, now, now + settlement.delay, counts=settlement.verb == "retry")
+                entry.attempts, entry.first_failed = settlement.executions, settlement.first_failed
+                self._return(entry, now, now + settlement.delay)
         if count:
             self.log.done(self, number, count)
         return results
@@ -235,7 +237,7 @@ class Group:
     def give_back(self, member: Member, now: float) -> None:
         """A member leaves: what it has out goes back uncounted, in order."""
         for entry in sorted(entry for entry in self._leased() if entry.member is member):
-            self._return(entry, now, now, counts=False)
+            self._return(entry, now, now)
 
     def tick(self, now: float) -> None:
         """End what has ended by now: delays and leases."""
@@ -269,7 +271,7 @@ class Group:
             )
         for entry in sorted(gone):
             if entry.batch is not None:
-                self._return(entry, now, now, counts=False)
+                self._return(entry, now, now)
 
     def _leased(self) -> list[Entry]:
         return [entry for _, _, batch in self._leases for entry in batch.entries if entry.batch is batch]
@@ -294,10 +296,11 @@ class Group:
                 heapq.heapify(self._leases)
                 self._dead = 0
 
-    def _return(self, entry: Entry, now: float, due: float, *, counts: bool) -> None:
+    def _return(self, entry: Entry, now: float, due: float) -> None:
         self._unlease(entry)
         lane = entry.lane
-        again = Entry(entry.record, lane, due, entry.deliveries, entry.attempts + counts)
+        again = Entry(entry.record, lane, due, entry.deliveries, entry.attempts)
+        again.first_failed = entry.first_failed
         if lane is None:
             self._park(again, now)
             return

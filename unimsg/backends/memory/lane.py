@@ -23,7 +23,17 @@ class Entry:
     A message that comes back gets a new entry: that is the fence, an old token finds its own entry without a lease.
     """
 
-    __slots__ = ("attempts", "batch", "deliveries", "due", "lane", "member", "record", "until")
+    __slots__ = (
+        "attempts",
+        "batch",
+        "deliveries",
+        "due",
+        "first_failed",
+        "lane",
+        "member",
+        "record",
+        "until",
+    )
 
     def __init__(
         self, record: Record, lane: Lane | None, due: float = 0.0, deliveries: int = 0, attempts: int = 0
@@ -33,6 +43,7 @@ class Entry:
         self.due = due
         self.deliveries = deliveries
         self.attempts = attempts
+        self.first_failed: float | None = None
         self.member: Member | None = None
         self.batch: Batch | None = None
         """Who holds the lease, and with what; both None: nobody."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from unimsg.backends.rabbitmq import wire
 from unimsg.backends.rabbitmq.outlet import Parcel
+from unimsg.spi import Settlement
 
 EXCHANGE = "unimsg.retry"
 RUNGS = tuple(1 << power for power in range(13))
@@ -53,8 +54,8 @@ def rung_of(delay: float) -> int:
     return next((rung for rung in RUNGS if delay <= rung), RUNGS[-1])
 
 
-def copy(source: str, raw: tuple[Any, Any, bytes], delay: float) -> Parcel:
-    """Return the copy of a delivery that comes back into the queue `source` after a delay, one attempt further."""
+def copy(source: str, raw: tuple[Any, Any, bytes], settlement: Settlement) -> Parcel:
+    """Return the copy of a delivery that comes back into the queue `source` after a delay, with its past."""
     method, properties, body = raw
     table = {
         name: value for name, value in (properties.headers or {}).items() if not name.startswith(wire.THEIRS)
@@ -62,8 +63,11 @@ def copy(source: str, raw: tuple[Any, Any, bytes], delay: float) -> Parcel:
     table.pop(wire.COPY, None)
     if wire.KEY not in table and method.exchange and method.routing_key:
         table[wire.KEY] = method.routing_key
-    attempts, deliveries = wire.counts(properties, redelivered=method.redelivered)
-    table |= {wire.ATTEMPTS: attempts + 1, wire.DELIVERIES: deliveries, wire.RUNG: rung_of(delay)}
+    deliveries = wire.counts(properties, redelivered=method.redelivered)[1]
+    delay = settlement.delay
+    table |= {wire.ATTEMPTS: settlement.executions, wire.DELIVERIES: deliveries, wire.RUNG: rung_of(delay)}
+    if settlement.first_failed is not None:
+        table[wire.FIRST_FAILED] = round(settlement.first_failed * 1000)
     kept = {name: value for name in PROPERTIES if (value := getattr(properties, name)) is not None}
     if properties.priority is not None:
         kept["priority"] = properties.priority

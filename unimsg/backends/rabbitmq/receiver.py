@@ -17,7 +17,7 @@ from unimsg.backends.rabbitmq.acks import Acks
 from unimsg.backends.rabbitmq.connection import Channel, Connection
 from unimsg.backends.rabbitmq.options import Options
 from unimsg.backends.rabbitmq.outlet import Outlet
-from unimsg.backends.rabbitmq.trouble import NAME
+from unimsg.backends.rabbitmq.trouble import NAME, reason
 from unimsg.errors import AssignmentLostError, ClosedError, ConnectionLostError, Error, SettleError
 from unimsg.spi import Assignment, Events, Received, ReceiveLimits, Settlement
 
@@ -28,7 +28,9 @@ PREFETCH = 65535
 COPYING = 10.0
 """Seconds for the confirm of a copy that waits for its retry."""
 IDLE = 1.0
-"""Seconds without a delivery after which a queue counts as empty."""
+"""Seconds without a delivery after which a queue counts as empty, if the server does not say so before."""
+QUIET = 0.1
+"""Seconds without a delivery after which it is asked, where no more than `IDLE` is to be waited."""
 _generations = count(1)
 
 
@@ -81,7 +83,7 @@ class RabbitReceiver:
     async def open(self, prefetch: int) -> None:
         """Begin to consume."""
         channel = self._channel
-        channel.on_close = lambda error: self._lose(str(error))
+        channel.on_close = lambda error: self._lose(reason(error))
         channel.native.add_on_cancel_callback(lambda _: self._lose("the queue was deleted or has moved"))
         self._events.assigned([self._assignment])
         await channel.ask("basic_qos", prefetch_count=max(1, min(prefetch, PREFETCH)))
@@ -115,8 +117,9 @@ class RabbitReceiver:
         self._ring()
 
     async def receive_batch(self, max_messages: int, wait: float, /) -> Sequence[Received]:
-        """Drain the buffer; wait for it to fill."""
+        """Drain the buffer, and wait for it to fill; a short wait ends when the server says that there is nothing."""
         deadline = self._loop.time() + wait
+        doubts = 0 < wait <= IDLE
         while True:
             if self._closed:
                 raise ClosedError("the receiver is closed", backend=NAME, destination=self._queue)
@@ -126,13 +129,21 @@ class RabbitReceiver:
                 return self._taken(min(max_messages, MESSAGES, len(self._buffer)))
             if self._stopped or self._loop.time() >= deadline:
                 return []
-            self._waiter = self._loop.create_future()
-            timer = self._loop.call_at(deadline, self._ring)
-            try:
-                await self._waiter
-            finally:
-                timer.cancel()
-                self._waiter = None
+            await self._wake(min(deadline, self._loop.time() + QUIET) if doubts else deadline)
+            if doubts and not self._buffer and self._assignment.live:
+                doubts = False
+                if await self.lag() == 0 and not self._buffer:
+                    return []
+
+    async def _wake(self, deadline: float) -> None:
+        """Return when there is something to look at, at `deadline` at the latest."""
+        self._waiter = self._loop.create_future()
+        timer = self._loop.call_at(deadline, self._ring)
+        try:
+            await self._waiter
+        finally:
+            timer.cancel()
+            self._waiter = None
 
     def _taken(self, number: int) -> list[Received]:
         taken, assignment, acks, take = [], self._assignment, self._acks, self._buffer.popleft
@@ -142,11 +153,19 @@ class RabbitReceiver:
             raw = acks[tag]
             method, properties, body = raw
             message = decode(method.exchange, method.routing_key, properties, body)
-            attempts, deliveries = 0, 1
+            attempts, deliveries, first_failed = 0, 1, None
             if method.redelivered or properties.headers:
                 attempts, deliveries = counts(properties, redelivered=method.redelivered)
+                first_failed = wire.first_failed(properties)
             received = Received(
-                message, tag, message.key, assignment, deliveries, attempts or None, native=raw
+                message,
+                tag,
+                message.key,
+                assignment,
+                deliveries,
+                attempts or None,
+                native=raw,
+                first_failed=first_failed,
             )
             taken.append(received)
         return taken
@@ -214,8 +233,7 @@ class RabbitReceiver:
             return
         raws = [self._acks[settlements[at].token] for at in retries]
         parcels = [
-            ladder.copy(self._queue, raw, settlements[at].delay)
-            for at, raw in zip(retries, raws, strict=True)
+            ladder.copy(self._queue, raw, settlements[at]) for at, raw in zip(retries, raws, strict=True)
         ]
         outcomes = await outlet.send(parcels, self._loop.time() + COPYING)
         copied: list[int] = []

@@ -19,9 +19,9 @@ from unimsg.message import NO_HEADERS, Message, WireMessage
 
 NAME = "rabbitmq"
 ID, KEY, TOMBSTONE = "unimsg-id", "unimsg-key", "unimsg-tombstone"
-ATTEMPTS, DELIVERIES = "unimsg-attempts", "unimsg-deliveries"
+ATTEMPTS, DELIVERIES, FIRST_FAILED = "unimsg-attempts", "unimsg-deliveries", "unimsg-first-failed"
 RUNG, COPY = "unimsg-rung", "unimsg-copy"
-OURS = frozenset({ID, KEY, TOMBSTONE, ATTEMPTS, DELIVERIES, RUNG, COPY})
+OURS = frozenset({ID, KEY, TOMBSTONE, ATTEMPTS, DELIVERIES, FIRST_FAILED, RUNG, COPY})
 """Headers that are never shown to a handler."""
 THEIRS = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count")
 """What the server adds on the way through a dead-letter exchange or a quorum queue."""
@@ -166,6 +166,11 @@ def counts(properties: Any, *, redelivered: bool) -> tuple[int, int]:  # noqa: A
     before = table.get(DELIVERY_COUNT)
     returned = before if isinstance(before, int) else int(redelivered)
     return _count(table.get(ATTEMPTS)), _count(table.get(DELIVERIES)) + returned + 1
+
+
+def first_failed(properties: Any) -> float | None:  # noqa: ANN401 - pika's
+    """Return when the first execution failed that our header remembers, in seconds since the epoch."""
+    return _count((properties.headers or {}).get(FIRST_FAILED)) / 1000 or None
 
 
 def _count(value: object) -> int:

@@ -242,7 +242,12 @@ class SqliteReceiver:
         if job.cancelled() or job.exception() is not None or not job.result().taken or self._closed:
             return
         now = self._backend.clock.now()
-        verdicts = [Verdict(taken.token, done=False, due=now) for taken in job.result().taken]
+        verdicts = [
+            Verdict(
+                taken.token, done=False, due=now, executions=taken.attempts, first_failed=taken.first_failed
+            )
+            for taken in job.result().taken
+        ]
         back = self._backend.writer.submit(lambda db: self._group.settle(db, verdicts, now), solid=False)
         self._late.add(back)
         back.add_done_callback(self._returned)
@@ -264,13 +269,14 @@ class SqliteReceiver:
             now + log.rules.lease,
             Position(log.name, self._group.offset(taken.token)),
             taken,
+            taken.first_failed,
         )
 
     async def settle_batch(self, settlements: Sequence[Settlement], /) -> Sequence[Error | None]:
         """See `unimsg.spi.Receiver`."""
         now, group, out = self._backend.clock.now(), self._group, self._out
         verdicts = [
-            Verdict(s.token, done=s.verb == "ack", due=now + s.delay, counts=s.verb == "retry")
+            Verdict(s.token, s.verb == "ack", now + s.delay, s.executions, s.first_failed)
             for s in settlements
         ]
         results, waits = await self._backend.writer.submit(lambda db: group.settle(db, verdicts, now))

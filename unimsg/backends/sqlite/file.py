@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from unimsg.sqlitefile.place import Part
 
-VERSION = 1
+VERSION = 2
 """Of the tables below; a file with a higher one was made by a newer unimsg."""
 BITS = 40
 """A row number is the number of its destination or group, then the offset in so many bits: one tree, in order."""
@@ -28,7 +28,8 @@ CREATE TABLE unimsg_groups (
 CREATE TABLE unimsg_members (id INTEGER PRIMARY KEY AUTOINCREMENT, grp INTEGER NOT NULL, seen REAL NOT NULL);
 CREATE TABLE unimsg_entries (
     seq INTEGER PRIMARY KEY, grp INTEGER NOT NULL, key, member INTEGER, until REAL, due REAL NOT NULL,
-    fence INTEGER NOT NULL DEFAULT 0, deliveries INTEGER NOT NULL DEFAULT 0, attempts INTEGER NOT NULL DEFAULT 0
+    fence INTEGER NOT NULL DEFAULT 0, deliveries INTEGER NOT NULL DEFAULT 0, attempts INTEGER NOT NULL DEFAULT 0,
+    first_failed REAL
 );
 CREATE INDEX unimsg_entries_of_lane ON unimsg_entries (grp, key, seq) WHERE member IS NULL AND key IS NOT NULL;
 CREATE INDEX unimsg_entries_alone ON unimsg_entries (grp, due) WHERE member IS NULL AND key IS NULL;

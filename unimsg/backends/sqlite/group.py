@@ -33,7 +33,8 @@ class Verdict(NamedTuple):
     token: Token
     done: bool
     due: float = 0.0
-    counts: bool = False
+    executions: int = 0
+    first_failed: float | None = None
 
 
 class Group:
@@ -59,7 +60,7 @@ class Group:
         lanes = Lanes(db, self.number)
         results: list[Error | None] = []
         done: list[tuple[int]] = []
-        back: list[tuple[float, int, int]] = []
+        back: list[tuple[float, int, float | None, int]] = []
         leased = self._leased(db, [verdict.token.seq for verdict in verdicts])
         lanes.load(key for _, key in leased.values())
         for verdict in verdicts:
@@ -76,13 +77,14 @@ class Group:
             if verdict.done:
                 done.append((token.seq,))
                 continue
-            back.append((verdict.due, verdict.counts, token.seq))
+            back.append((verdict.due, verdict.executions, verdict.first_failed, token.seq))
             if lane is not None:
                 lane.put(token.seq, verdict.due)
         db.executemany("DELETE FROM unimsg_entries WHERE seq = ?", done)
         if back:
             db.executemany(
-                "UPDATE unimsg_entries SET member = NULL, until = NULL, due = ?, attempts = attempts + ? WHERE seq = ?",
+                "UPDATE unimsg_entries SET member = NULL, until = NULL, due = ?, attempts = ?, first_failed = ? "
+                "WHERE seq = ?",
                 back,
             )
         lanes.save()

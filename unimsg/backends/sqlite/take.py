@@ -17,7 +17,7 @@ from unimsg.backends.sqlite.wire import COLUMNS
 SCAN = 2000
 """Messages that one turn looks at, at most: others wait for the file."""
 BACK = (
-    "SELECT e.seq, e.due, m.ends, e.deliveries, e.attempts, "
+    "SELECT e.seq, e.due, m.ends, e.deliveries, e.attempts, e.first_failed, "
     + ", ".join(f"m.{c}" for c in COLUMNS.split(", "))
     + " "
     "FROM unimsg_entries e LEFT JOIN unimsg_messages m ON m.seq = (? | (e.seq & ?)) "
@@ -31,6 +31,7 @@ class Taken(NamedTuple):
     token: Token
     deliveries: int
     attempts: int
+    first_failed: float | None
     row: Sequence[Any]
     """As `wire.decode` takes it."""
 
@@ -102,7 +103,7 @@ class Turn:
             if len(rows) >= self._most:
                 break
         for row in rows:
-            self._taken.append(Taken(Token(row[0], self._fence), row[3] + 1, row[4], row[5:]))
+            self._taken.append(Taken(Token(row[0], self._fence), row[3] + 1, row[4], row[5], row[6:]))
         self._db.executemany(
             "UPDATE unimsg_entries SET member = ?, until = ?, fence = ?, deliveries = deliveries + 1 WHERE seq = ?",
             [(self._member, self._until, self._fence, row[0]) for row in rows],
@@ -154,11 +155,11 @@ class Turn:
                 continue
             seq, due, key = base | (cursor - 1), row[1], row[4] if ordered else None
             if due <= now if key is None else self._start(key, seq, due):
-                entries.append((seq, number, key, self._member, self._until, due, self._fence, 1, 0))
-                self._taken.append(Taken(Token(seq, self._fence), 1, 0, row[3:]))
+                entries.append((seq, number, key, self._member, self._until, due, self._fence, 1, 0, None))
+                self._taken.append(Taken(Token(seq, self._fence), 1, 0, None, row[3:]))
             else:
-                entries.append((seq, number, key, None, None, due, 0, 0, 0))
-        self._db.executemany("INSERT INTO unimsg_entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", entries)
+                entries.append((seq, number, key, None, None, due, 0, 0, 0, None))
+        self._db.executemany("INSERT INTO unimsg_entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", entries)
         return cursor
 
     def _some(self, rows: sqlite3.Cursor) -> Iterator[Sequence[Any]]:

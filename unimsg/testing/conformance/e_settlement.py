@@ -330,7 +330,7 @@ class Settlements(Section):
                 raise RuntimeError("counts")
 
             async with consuming(
-                client, destination, handle, group=world.group, order="none", retry=quick(world)
+                client, destination, handle, group=world.group, retry=quick(world)
             ) as subscriber:
                 await eventually(lambda: all(e.is_set() for e in again.values()), "both ran twice")  # noqa: B023 - awaited at once
                 await subscriber.aclose(drain=0.0)

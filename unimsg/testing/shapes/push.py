@@ -49,7 +49,7 @@ def declare(options: Options) -> Capabilities:
     )
     if options.priority:
         return declared.lower("option priority=true", ordering="none").lower("", priority=True)
-    return declared
+    return declared.lower("order: what waits in a lane goes back with its link", attempts="process")
 
 
 class Exchange:

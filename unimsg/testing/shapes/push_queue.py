@@ -23,7 +23,7 @@ _channels = count(1)
 class Item:
     """A message in a queue; `place` is where it belongs: what comes back goes where it was."""
 
-    __slots__ = ("attempts", "deliveries", "expires", "message", "place")
+    __slots__ = ("attempts", "deliveries", "expires", "first_failed", "message", "place")
 
     def __init__(self, message: WireMessage, place: tuple[int, int], expires: float) -> None:
         self.message = message
@@ -31,6 +31,7 @@ class Item:
         self.expires = expires
         self.deliveries = 0
         self.attempts = 0
+        self.first_failed: float | None = None
 
 
 def _place(item: Item) -> tuple[int, int]:
@@ -129,6 +130,7 @@ class PushReceiver:
                 assignment=self._channel,
                 deliveries=item.deliveries,
                 attempts=item.attempts,
+                first_failed=item.first_failed,
             )
         )
         self._bell.ring()
@@ -177,8 +179,8 @@ class PushReceiver:
         item = self._unacked.pop(settlement.token, None)
         if item is None:
             return AssignmentLostError("this was settled before", backend=NAME)
+        item.attempts, item.first_failed = settlement.executions, settlement.first_failed
         if settlement.verb == "retry":
-            item.attempts += 1
             self._queue.later(item, settlement.delay)
         elif settlement.verb == "release":
             self._queue.back([item])
