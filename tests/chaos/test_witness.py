@@ -24,6 +24,8 @@ class Scene:
         self._path = path
         self.share = Assignment("orders-0", None)
         self.answer: Error | None = None
+        self.answering = asyncio.Event()
+        self.answering.set()
         self.drain = asyncio.Event()
         self.drain.set()
         home = SimpleNamespace(live=list[Any]())
@@ -52,6 +54,7 @@ class Scene:
         await self.link.revoked([self.share], asyncio.get_running_loop().time() + within)
 
     async def _settle(self, settlements: Sequence[Settlement], /) -> Sequence[Error | None]:
+        await self.answering.wait()
         return [self.answer] * len(settlements)
 
     async def _revoked(self, assignments: Sequence[Assignment], deadline: float, /) -> None:
@@ -120,6 +123,30 @@ async def test_a_commit_that_was_made_good_excuses_nothing(scene: Scene) -> None
     await scene.revoke()
 
     assert scene.lines() == [Completed("c#1", "0", 0)]
+
+
+async def test_a_commit_that_was_not_awaited_excuses_nothing(scene: Scene) -> None:
+    """A drain that ends in time has seen its commit confirmed; found so, and mended, on a real broker."""
+    scene.answering.clear()
+    commit = asyncio.create_task(scene.commit(1))
+    await asyncio.sleep(0)
+    await scene.revoke()
+    scene.answering.set()
+    await commit
+
+    assert scene.lines() == []
+
+
+async def test_a_commit_that_was_given_up_is_a_failed_one(scene: Scene) -> None:
+    """Its answer never came."""
+    scene.answering.clear()
+    commit = asyncio.create_task(scene.commit(1))
+    await asyncio.sleep(0)
+    commit.cancel()
+    await asyncio.wait((commit,))
+    await scene.revoke()
+
+    assert scene.lines() == [Lost("c#1", str(n), n, "commit failed") for n in (0, 1)]
 
 
 async def test_an_expelled_member_has_an_excuse(scene: Scene) -> None:

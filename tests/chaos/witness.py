@@ -105,11 +105,17 @@ class Commits:
         self._track(delivery, assignment)
 
     async def _settled(self, settlements: Sequence[Settlement], /) -> Any:
-        given = {one.assignment for one in settlements if one.assignment is not None}
-        self._refused |= given  # until it is confirmed: the answer may never come
-        results = await self._settle(settlements)
+        try:
+            results = await self._settle(settlements)
+        except BaseException:
+            self._refused |= {one.assignment for one in settlements if one.assignment is not None}
+            raise
         for settlement, error in zip(settlements, results, strict=True):
-            if error is None and settlement.assignment is not None:
+            if settlement.assignment is None:
+                continue
+            if error is not None:
+                self._refused.add(settlement.assignment)
+            else:
                 self._refused.discard(settlement.assignment)
                 self._commit(settlement.assignment, settlement.token)
         return results
