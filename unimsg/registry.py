@@ -33,6 +33,8 @@ BACKENDS: Mapping[str, str] = {
     "amqps": "unimsg.backends.rabbitmq",
     "activemq": "unimsg.backends.activemq",
     "activemq+ssl": "unimsg.backends.activemq",
+    "sns": "unimsg.backends.sns",
+    "sns+fifo": "unimsg.backends.sns",
     "sqs": "unimsg.backends.sqs",
     "sqs+fifo": "unimsg.backends.sqs",
 }

@@ -8,15 +8,20 @@ from __future__ import annotations
 import asyncio
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 from urllib.parse import quote
 
 import boto3
 
+from unimsg.client import Client
+from unimsg.spi import Topology
 from unimsg.testing.conformance import World
 from unimsg.testing.conformance.world import Foreign
 
 REGION = "us-east-1"
+ACCOUNT = "000000000000"
+"""Of the emulators."""
 KEYS = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
 
 MINISTACK: Mapping[str, str] = {}
@@ -30,18 +35,26 @@ def url_of(endpoint: str, scheme: str, options: str = "") -> str:
 
 
 class Boto3:
-    """The plain client of SQS, as people use it."""
+    """The plain clients of SQS and SNS, as people use them; a group reads from the queue that has its name."""
 
-    def __init__(self, endpoint: str, *, fifo: bool) -> None:
-        self._client: Any = boto3.client("sqs", region_name=REGION, endpoint_url=endpoint, **KEYS)
-        self._fifo = fifo
+    def __init__(self, endpoint: str, scheme: str) -> None:
+        self._endpoint = endpoint
+        self._topics = scheme.startswith("sns")
+        self._fifo = scheme.endswith("+fifo")
 
-    def _queue(self, name: str) -> str:
-        full = name + (".fifo" if self._fifo else "")
-        return str(self._client.get_queue_url(QueueName=full)["QueueUrl"])
+    @cached_property
+    def _sqs(self) -> Any:
+        return boto3.client("sqs", region_name=REGION, endpoint_url=self._endpoint, **KEYS)
+
+    @cached_property
+    def _sns(self) -> Any:
+        return boto3.client("sns", region_name=REGION, endpoint_url=self._endpoint, **KEYS)
+
+    def _full(self, name: str) -> str:
+        return name + (".fifo" if self._fifo else "")
 
     async def publish(self, destination: str, message: Foreign, /) -> None:
-        """Send; a body that is no text travels as base64, as the page of this backend says."""
+        """Send; a body that is no text travels as base64, as the pages of these backends say."""
         await asyncio.to_thread(self._publish, destination, message)
 
     def _publish(self, destination: str, message: Foreign) -> None:
@@ -55,18 +68,25 @@ class Boto3:
             text = b64encode(message.body).decode()
             attributes["unimsg"] = {"DataType": "String", "StringValue": '{"body":"base64"}'}
         more = {"MessageGroupId": "g", "MessageDeduplicationId": "d"} if self._fifo else {}
-        self._client.send_message(
-            QueueUrl=self._queue(destination), MessageBody=text, MessageAttributes=attributes, **more
-        )
+        if self._topics:
+            arn = f"arn:aws:sns:{REGION}:{ACCOUNT}:{self._full(destination)}"
+            self._sns.publish(TopicArn=arn, Message=text, MessageAttributes=attributes, **more)
+        else:
+            queue = self._queue(destination)
+            self._sqs.send_message(QueueUrl=queue, MessageBody=text, MessageAttributes=attributes, **more)
+
+    def _queue(self, name: str) -> str:
+        return str(self._sqs.get_queue_url(QueueName=self._full(name))["QueueUrl"])
 
     async def receive(self, destination: str, group: str | None, count: int, /) -> Sequence[Foreign]:
         """Receive and delete."""
-        return await asyncio.to_thread(self._receive, destination, count)
+        name = f"{destination}-{group}" if self._topics else destination
+        return await asyncio.to_thread(self._receive, self._queue(name), count)
 
-    def _receive(self, destination: str, count: int) -> list[Foreign]:
-        queue, found = self._queue(destination), list[Foreign]()
+    def _receive(self, queue: str, count: int) -> list[Foreign]:
+        found: list[Foreign] = []
         while len(found) < count:
-            answer = self._client.receive_message(
+            answer = self._sqs.receive_message(
                 QueueUrl=queue,
                 WaitTimeSeconds=1,
                 MessageAttributeNames=["All"],
@@ -76,7 +96,7 @@ class Boto3:
                 headers = {name: value["StringValue"] for name, value in message["MessageAttributes"].items()}
                 key = message["Attributes"].get("MessageGroupId")
                 found.append(Foreign(message["Body"].encode(), key, headers))
-                self._client.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+                self._sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
         return found
 
 
@@ -99,6 +119,13 @@ class AwsWorld(World):
             tick=0.2,
             lease=3.0,
             deviations=deviations,
-            interop=Boto3(endpoint, fifo=scheme == "sqs+fifo") if scheme.startswith("sqs") else None,
+            interop=Boto3(endpoint, scheme),
             nowhere=url_of("http://127.0.0.1:9", scheme),
         )
+        self._operator: Client | None = None
+
+    async def provision(self, topology: Topology) -> None:
+        """Make what a test needs, with one client: each reads the descriptions of services anew."""
+        if self._operator is None:
+            self._operator = await self.client()
+        await self._operator.provision(topology)
