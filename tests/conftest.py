@@ -6,12 +6,14 @@ Law: no product code is wrapped here; a fixture that only one folder needs lives
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tools.brokers.services import found
+from tools.brokers.kafka import Cluster
+from tools.brokers.process import free_ports
+from tools.brokers.services import HOME, found
 
 # No deadline: a slow machine is no bug. CI repeats itself, a developer's machine searches.
 settings.register_profile("search", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -39,3 +41,18 @@ def url_of(backend: str, environ: Mapping[str, str] = os.environ, what: str = "U
 def broker_url() -> Callable[..., str]:
     """Give what finds a broker by the name of its backend."""
     return url_of
+
+
+@pytest.fixture(scope="session")
+def frail_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Give a Kafka broker that tests may kill, freeze and cut off, if they are of the xdist group `frail-kafka`.
+
+    Its SASL_PLAINTEXT listener names a free port for its own: whoever goes that way puts a proxy there.
+    """
+    cluster = Cluster(tmp_path_factory.mktemp("kafka"), HOME / "cache", heap="300m")
+    cluster.advertise(1, "SASL_PLAINTEXT", free_ports(1)[0])
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()

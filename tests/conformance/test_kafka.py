@@ -6,17 +6,31 @@ has a group of its own, as each service should.
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import ClassVar, Self
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
+from tests.chaos.proxy import Proxy
+from tools.brokers.kafka import PASSWORD, USER, Cluster
 from unimsg.testing.conformance import Catalogue, World
 from unimsg.testing.conformance.world import Foreign
 
 pytestmark = pytest.mark.pending  # the backend is not finished: `make pending`
 
+HURT = (
+    "test_a_group_that_is_away_outlives_the_broker",
+    "test_a_restart_keeps_each_key_in_order",
+    "test_nothing_is_lost_where_a_tenth_fails_and_the_broker_restarts",
+    "test_what_is_confirmed_outlives_a_cut_network",
+    "test_what_is_confirmed_outlives_the_death_of_the_broker",
+    "test_what_nobody_has_received_outlives_the_broker",
+)
+"""Tests that kill the broker or cut it off: it is one of their own."""
 DEVIATIONS = {
     "test_a_filter_says_which_dead_letters_are_redriven": (
         "a log gives nothing back out of its middle: what was redriven behind a letter that stays is looked at again"
@@ -54,9 +68,9 @@ class Plain:
 class KafkaWorld(World):
     """Topics and a group that nobody else uses, on the broker that all tests share."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, options: str = "session=6s") -> None:
         super().__init__(
-            f"{url}?session=6s",
+            f"{url}?{options}",
             environment="Apache Kafka 4.4, one broker",
             tick=0.3,
             deviations=DEVIATIONS,
@@ -70,10 +84,59 @@ class KafkaWorld(World):
         return f"{word}-{self._mark}"
 
 
+class FrailWorld(KafkaWorld):
+    """The same on a broker that may be hurt, by way of a proxy."""
+
+    long_cut = 12.0
+    """Longer than a session, and than a request may take; the drills cut for longer."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._proxy = Proxy(cluster.port(1, "SASL_PLAINTEXT"), cluster.advertised(1, "SASL_PLAINTEXT"))
+        access = f"auth=plain&user={USER}&password={PASSWORD}&tls=off"
+        super().__init__(f"kafka://127.0.0.1:{self._proxy.port}", f"session=6s&{access}")
+
+    async def __aenter__(self) -> Self:
+        await self._proxy.__aenter__()
+        return await super().__aenter__()
+
+    async def __aexit__(self, *raised: object) -> None:
+        await super().__aexit__(*raised)
+        await self._proxy.__aexit__(*raised)
+
+    async def restart(self) -> None:
+        """Kill it as a power cut does."""
+        await asyncio.to_thread(self._cluster.kill, 1)
+        await asyncio.to_thread(self._cluster.restart, 1)
+
+    @asynccontextmanager
+    async def cut(self) -> AsyncIterator[None]:
+        """What is sent meanwhile arrives late."""
+        self._proxy.cut()
+        try:
+            yield
+        finally:
+            self._proxy.mend()
+
+
 class TestKafka(Catalogue):
     """Everything that the capabilities of Kafka select."""
 
+    MARKED: ClassVar[Mapping[str, Sequence[pytest.MarkDecorator]]] = dict.fromkeys(
+        HURT, (pytest.mark.xdist_group("frail-kafka"), pytest.mark.timeout(180))
+    )
+
     @pytest.fixture
-    async def world(self, broker_url: Callable[..., str]) -> AsyncIterator[World]:
-        async with KafkaWorld(broker_url("kafka")) as world:
+    async def world(
+        self, request: pytest.FixtureRequest, broker_url: Callable[..., str]
+    ) -> AsyncIterator[World]:
+        hurt = request.function.__name__ in HURT
+        async with (
+            FrailWorld(request.getfixturevalue("frail_kafka")) if hurt else KafkaWorld(broker_url("kafka"))
+        ) as world:
             yield world
+
+
+def test_what_hurts_a_broker_is_in_the_catalogue() -> None:
+    """A renamed test must not fall back to the broker that all share."""
+    assert all(hasattr(Catalogue, name) for name in HURT)

@@ -6,28 +6,24 @@ Law: one broker for the file; what it does is the fault, nothing here waits for 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 import unimsg
 from tools.brokers.kafka import Cluster
-from tools.brokers.services import HOME
 from unimsg.errors import ConnectError, NotSentError, OutcomeUnknownError
 from unimsg.spi import Topology
 from unimsg.testing.conformance.world import consuming, eventually
 
-pytestmark = [pytest.mark.pending, pytest.mark.xdist_group("kafka-outage"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.pending, pytest.mark.xdist_group("frail-kafka"), pytest.mark.timeout(180)]
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+@pytest.fixture
+def cluster(frail_kafka: Cluster) -> Cluster:
     """A broker that may be hurt."""
-    made = Cluster(tmp_path_factory.mktemp("kafka"), HOME / "cache", heap="300m")
-    made.start()
-    yield made
-    made.stop()
+    return frail_kafka
 
 
 @pytest.fixture

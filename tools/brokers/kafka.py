@@ -68,6 +68,10 @@ class Cluster:
         """Where a broker listens."""
         return self._ports[broker, listener]
 
+    def advertised(self, broker: int, listener: str) -> int:
+        """Where clients are told to find it."""
+        return self._advertised[broker, listener]
+
     def advertise(self, broker: int, listener: str, port: int) -> None:
         """Have a broker name another port than its own, that of a proxy; before `start`."""
         self._advertised[broker, listener] = port
