@@ -46,11 +46,7 @@ class ActiveMQBackend:
         async with self._lock:
             self._check_open()
             if self._connection is None or self._connection.error is not None:
-                connection = await self._endpoints.connect()
-                if self._closed:  # while it was made
-                    await connection.aclose(abort=True)
-                    self._check_open()
-                self._connection = connection
+                self._connection = await self._endpoints.connect()
             return self._connection
 
     def _check_open(self) -> None:
@@ -145,8 +141,11 @@ class ActiveMQBackend:
         return trouble.translate(error)
 
     async def aclose(self) -> None:
-        """Disconnect; senders and receivers are closed before."""
+        """Disconnect; a sender or receiver that could not be closed before loses its connection now."""
         self._closed = True
         connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.aclose()
+        try:
+            if connection is not None:
+                await connection.aclose()
+        finally:
+            await self._endpoints.aclose()

@@ -17,6 +17,7 @@ from typing import Any, cast
 from unimsg.backends.activemq import stomp, trouble
 from unimsg.backends.activemq.options import Options
 from unimsg.errors import (
+    ClosedError,
     ConnectError,
     ConnectionLostError,
     Error,
@@ -333,11 +334,16 @@ def tls(options: Options) -> ssl.SSLContext:
 
 
 class Endpoints:
-    """The hosts of a URL; each attempt to connect takes the next one, and stays with the one that answered."""
+    """The hosts of a URL; each attempt to connect takes the next one, and stays with the one that answered.
+
+    It knows every connection that it made, so that the backend can let go of those that nobody closed.
+    """
 
     def __init__(self, options: Options) -> None:
         self._options = options
         self._turn = 0
+        self._made: list[Connection] = []
+        self._closed = False
 
     async def connect(
         self,
@@ -365,4 +371,15 @@ class Endpoints:
                 raise
             raise ours from error
         connection._lost = lost  # noqa: SLF001 - it is this module's own: nobody hears of an attempt that failed
+        self._made = [*(known for known in self._made if known.error is None), connection]
+        if self._closed:  # while it was made
+            await self.aclose()
+            raise ClosedError("the backend is closed", backend=trouble.NAME)
         return connection
+
+    async def aclose(self) -> None:
+        """Let go of every connection that is still open; no other will be made."""
+        self._closed = True
+        made, self._made = self._made, []
+        for connection in made:
+            await connection.aclose(abort=True)
