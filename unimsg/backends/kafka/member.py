@@ -20,7 +20,7 @@ from unimsg.backends.kafka.clients import Clients
 from unimsg.backends.kafka.cluster import Topic
 from unimsg.backends.kafka.connecting import Access
 from unimsg.backends.kafka.options import Options
-from unimsg.backends.kafka.positions import Positions
+from unimsg.backends.kafka.positions import Positions, check
 from unimsg.errors import ConfigError, ConnectionLostError, UnavailableError
 from unimsg.spi import Assignment, Events, Start
 
@@ -50,6 +50,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is no
         start: Start,
         clients: Clients,
     ) -> None:
+        check(start, name)
         self.consumer = clients.own(_consumer(group, access, options))
         self.positions = Positions(self.consumer, name, topic.partitions, start)
         self.held: dict[Any, Assignment] = {}

@@ -37,7 +37,6 @@ class Positions:
         self._known = known
         self._start: Start = start
         self._newest: Mapping[Any, int] = {}
-        _check(start, topic)
 
     async def open(self) -> None:
         """Note where the topic ends: `newest` counts from the opening, not from when this member has its share."""
@@ -61,7 +60,7 @@ class Positions:
 
     async def move(self, start: Start) -> None:
         """Commit other positions for all partitions; this member holds them all."""
-        _check(start, self._topic)
+        check(start, self._topic)
         parts = [TopicPartition(self._topic, number) for number in range(self._known)]
         if isinstance(start, Position):
             parts = [part for part in parts if part.partition == _partition(start, self._topic)]
@@ -89,7 +88,12 @@ class Positions:
         return {part: int(start.offset) if part.partition == named else oldest[part] for part in parts}
 
 
-def _check(start: Start, topic: str) -> None:
+def check(start: Start, topic: str) -> None:
+    """Refuse a position in another topic.
+
+    Raises:
+        OptionError: it is one.
+    """
     if isinstance(start, Position) and (
         _partition(start, topic) is None or not isinstance(start.offset, int)
     ):
