@@ -13,6 +13,7 @@ import asyncio
 import json
 import socket
 import struct
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -107,6 +108,8 @@ class FaultProxy:
         self.rules = list(rules)
         self.log: list[Noted] = []
         self.passed = Passed()
+        self.under_way = Counter[str]()
+        """Calls that came and have no answer yet, also of clients that have gone away since."""
         self.expired: set[str] = set()
         """Access keys that are refused as expired."""
         self.url = ""
@@ -140,6 +143,13 @@ class FaultProxy:
         body = await request.read()
         op = _operation(request, body)
         self.passed.add(op)
+        self.under_way[op] += 1
+        try:
+            return await self._answer(op, request, body)
+        finally:
+            self.under_way[op] -= 1
+
+    async def _answer(self, op: str, request: web.Request, body: bytes) -> web.StreamResponse:
         refused = self._refused(request, body)
         if refused is not None:
             self.log.append(Noted(op, "refused", ran=False))

@@ -16,7 +16,7 @@ from tests.sqs.aws_faults import FaultProxy
 from tests.sqs.worlds import url_of
 from unimsg.spi import Topology
 
-MakeQueue: TypeAlias = Callable[..., Awaitable[str]]
+MakeQueue: TypeAlias = Callable[[], Awaitable[str]]
 
 
 @pytest.fixture
@@ -51,9 +51,19 @@ def url(proxy: FaultProxy, scheme: str, transport: str) -> str:
 
 
 @pytest.fixture
-async def queue(endpoint: str, scheme: str) -> str:
-    """A queue that nobody else uses, made past the proxy."""
-    name = f"q-{os.urandom(6).hex()}"
-    async with unimsg.connect(url_of(endpoint, scheme)) as client:
-        await client.provision(Topology(destination=name))
-    return name
+def make_queue(endpoint: str, scheme: str) -> MakeQueue:
+    """Make queues that nobody else uses, past the proxy."""
+
+    async def make() -> str:
+        name = f"q-{os.urandom(6).hex()}"
+        async with unimsg.connect(url_of(endpoint, scheme)) as client:
+            await client.provision(Topology(destination=name))
+        return name
+
+    return make
+
+
+@pytest.fixture
+async def queue(make_queue: MakeQueue) -> str:
+    """A queue that nobody else uses."""
+    return await make_queue()
