@@ -19,6 +19,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 import unimsg
 from tests.kafka.conftest import MakeTopic
 from unimsg.backends.kafka import Options, native, wire
+from unimsg.consuming import intake
 from unimsg.errors import BackendError, OptionError
 from unimsg.message import Message, Position
 from unimsg.options import parse
@@ -269,6 +270,31 @@ class Heard:
 
     def lost(self, assignments: Any, /) -> None: ...
     def wake(self) -> None: ...
+
+
+async def test_health_tells_the_lag(
+    url: str, topic: MakeTopic, group: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is not fetched yet, then nothing; None while there is no share: it is not known then."""
+    monkeypatch.setattr(intake, "LAG_EVERY", 0.05)
+    name, go = await topic(partitions="2"), asyncio.Event()
+    async with connected(url) as client:
+        await client.publisher(name).publish_many(Message(body=n, key=f"k{n}") for n in range(300))
+        idle = client.subscriber(name, group=group)
+        assert idle.health().lag is None
+
+        async def wait(_: object) -> None:
+            await go.wait()
+
+        async with consuming(client, name, wait, group=group, prefetch=20) as subscriber:
+            await eventually(lambda: subscriber.health().counters["received"] >= 20, "it is full")
+            await eventually(
+                lambda: subscriber.health().lag == 300 - subscriber.health().counters["received"],
+                "the lag is what is not received",
+            )
+            go.set()
+            await eventually(lambda: subscriber.health().lag == 0, "nothing stands before it")
+        assert subscriber.health().lag is None
 
 
 async def test_lag_is_what_stands_before_a_member(url: str, topic: MakeTopic, group: str) -> None:
