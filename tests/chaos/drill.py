@@ -50,9 +50,9 @@ class Progress:
         self._ledger.write(Struck(what))
 
     async def reach(self, part: float) -> None:
-        """Return when so large a part of all messages had its effect."""
-        while len(self._effects) < part * self._plan.messages:  # noqa: ASYNC110 - other processes write them to files
-            await asyncio.sleep(LOOK)
+        """Return when so large a part of all messages is confirmed, and the first had their effects: both are at it."""
+        while len(self._confirmed) < part * self._plan.messages or not self._effects:  # noqa: ASYNC110 - other processes write them to files
+            await asyncio.sleep(LOOK / 5)
 
     async def until_done(self) -> bool:
         """Return when every confirmed message is completed; False: nothing moves any more."""

@@ -24,6 +24,8 @@ class Plan(Struct, frozen=True, kw_only=True):
         messages: of all producers together.
         keys: of each producer.
         poison: the share of messages that no handler can take.
+        window: how many a producer has out at once.
+        pace: how long it rests between two windows; so that it still publishes when something is done to a broker.
         size: of a body in bytes, about.
         store: where `@idempotent` remembers; None: plain handlers, and a message may have two effects after a kill.
         reader: the group that reads the dead letters when all is over.
@@ -47,6 +49,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     consumers: int = 3
     keys: int = 40
     poison: float = 0.002
+    window: int = 500
+    pace: float = 0.0
     size: int = 100
     destination: str = "drill"
     group: str | None = "crew"

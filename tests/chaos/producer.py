@@ -21,8 +21,6 @@ from unimsg.errors import BackendError, PublishManyError
 
 log = logging.getLogger("chaos.producer")
 
-WINDOW = 500
-"""Messages that are out at once."""
 PAUSE = 0.2
 """Seconds before what failed is published again."""
 
@@ -37,18 +35,17 @@ async def main(plan: Plan, me: str) -> None:
         publisher = client.publisher(plan.destination, codec=Body)
         sys.stdout.write("ready\n")
         sys.stdout.flush()
-        for parcels in windows(todo):
+        for parcels in windows(todo, plan.window):
             left = parcels
             while left:
                 left = await attempt(publisher, ledger, left, me, plan.size)
-                if left:
-                    await asyncio.sleep(PAUSE)
+                await asyncio.sleep(PAUSE if left else plan.pace)
     ledger.close()
 
 
-def windows(todo: Iterator[Parcel]) -> Iterator[list[Parcel]]:
+def windows(todo: Iterator[Parcel], many: int) -> Iterator[list[Parcel]]:
     """Yield so many at a time."""
-    while window := list(islice(todo, WINDOW)):
+    while window := list(islice(todo, many)):
         yield window
 
 

@@ -31,6 +31,8 @@ MEMBER = "session=3s&handover=2s"
 """A killed consumer's share is free after three seconds."""
 SETTINGS = {"listener.name.sasl_plaintext.connections.max.reauth.ms": "3000"}
 """Who came with a token is put out when that ends, or after three seconds."""
+SMALL_ONE = 5_000
+"""Messages of a small drill at most."""
 SMALL = [pytest.mark.pending, pytest.mark.xdist_group("kafka-drills"), pytest.mark.timeout(300)]
 FULL = [pytest.mark.drill, pytest.mark.timeout(1800)]
 
@@ -91,7 +93,8 @@ def drill(play: Play) -> Callable[..., Awaitable[Verdict]]:
 
     async def played(url: str, *, messages: int, straight: str | None = None, **given: Any) -> Verdict:
         names = await provide(straight or url)
-        plan = {"kill_consumers": 0.0, "patience": 30.0, "once": False} | names | given
+        pace = {"window": 100, "pace": 0.1} if messages > SMALL_ONE else {"window": 20, "pace": 0.1}
+        plan = {"kill_consumers": 0.0, "patience": 15.0, "once": False} | pace | names | given
         verdict = await play(url, messages=messages, **plan)
         assert verdict.violations == {}
         assert verdict.confirmed == messages
@@ -177,7 +180,7 @@ async def test_consumers_come_and_go_with_slow_handlers(
         kill_consumers=2.0,
         leaving=0.5,
         work=0.05,
-        concurrency=64 if messages > 10_000 else 16,
+        concurrency=64 if messages > SMALL_ONE else 16,
     )
 
     assert verdict.kills["consumer"] + verdict.struck["consumer told to leave"] > 0
@@ -186,7 +189,7 @@ async def test_consumers_come_and_go_with_slow_handlers(
 @sizes(3_000, 100_000)
 async def test_the_network_is_cut(drill: Drill, cluster: Brokers, messages: int, seed: int) -> None:
     """I: between everybody and the broker, late and then with a reset; for 30 s, for 3 s when it is small."""
-    seconds = 30.0 if messages > 10_000 else 3.0
+    seconds = 30.0 if messages > SMALL_ONE else 3.0
     async with cluster.proxy() as proxy:
         verdict = await drill(
             cluster.proxied(PASSWORDS),
@@ -201,7 +204,7 @@ async def test_the_network_is_cut(drill: Drill, cluster: Brokers, messages: int,
 @sizes(3_000, 50_000)
 async def test_one_consumer_is_cut_off(drill: Drill, cluster: Brokers, messages: int, seed: int) -> None:
     """I: it is put out and does not know it; what it did meanwhile is not committed; promises 7, 8."""
-    seconds = 30.0 if messages > 10_000 else 6.0
+    seconds = 30.0 if messages > SMALL_ONE else 6.0
     async with cluster.proxy() as proxy:
         verdict = await drill(
             cluster.url(),
@@ -245,5 +248,4 @@ async def test_tokens_expire(
             straight=cluster.url(),
             messages=messages,
             seed=seed,
-            work=0.01 if messages > 10_000 else 0.05,  # so that it outlasts some tokens
         )
