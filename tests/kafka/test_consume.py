@@ -314,3 +314,23 @@ async def test_lag_is_what_stands_before_a_member(url: str, topic: MakeTopic, gr
             ):
                 first = [*first, *batch]
         await receiver.aclose()
+
+
+async def test_a_group_that_nobody_wants_any_more_is_forgotten(
+    url: str, topic: MakeTopic, group: str
+) -> None:
+    """`tail` leaves none behind. A group is one over all topics: where it reads another one too, it keeps all."""
+    name, other = await topic(partitions="1"), await topic(partitions="1")
+    async with connected(url) as client:
+        for destination in (name, other):
+            await client.publish(destination, "x", key="k")
+            await gather(client, destination, 1, group=f"{group}-both")
+        await gather(client, name, 1, group=group)
+        backend = client.backend
+        assert isinstance(backend, unimsg.spi.Forgets)
+        await backend.forget(name, group)
+        await backend.forget(name, f"{group}-both")
+        await backend.forget(name, f"{group}-never")
+
+    assert await committed(url, group) == {}
+    assert len(await committed(url, f"{group}-both")) == 2

@@ -130,6 +130,10 @@ class KafkaBackend:
         """Ask a broker who is there."""
         await self._ask(lambda cluster: cluster.probe())
 
+    async def forget(self, destination: str, group: str, /) -> None:
+        """Delete a group; see `unimsg.spi.Forgets`. One that reads other topics too stays."""
+        await self._ask(lambda cluster: cluster.forget(destination, group))
+
     async def provision(
         self, topology: Topology, mode: Literal["existing", "assume", "ensure"], /
     ) -> Sequence[Drift]:

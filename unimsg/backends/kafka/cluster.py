@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError, for_code
+from aiokafka.protocol.admin import DeleteGroupsRequest
 
 from unimsg.backends.kafka.capabilities import BATCH_LIMIT
 from unimsg.backends.kafka.clients import Clients
@@ -20,6 +21,8 @@ from unimsg.backends.kafka.trouble import NAME
 from unimsg.errors import NotFoundError, OptionError
 from unimsg.spi import Drift, Topology
 
+NOT_EMPTY, NO_GROUP = 68, 69
+"""The codes of a group that has members, and of one that there is not."""
 EXISTS = 36
 """The code of a topic that somebody else made just now."""
 SHAPE = frozenset({"partitions", "replication"})
@@ -79,12 +82,16 @@ class Cluster:
         limit = configuration.get("max.message.bytes", BATCH_LIMIT)
         return Topic(partitions, int(limit), "compact" in configuration.get("cleanup.policy", ""))
 
-    async def members(self, group: str) -> int:
-        """Return how many live members a group has."""
-        (answer,) = await self._admin.describe_consumer_groups([group])
-        code, _, _, _, _, members, *_ = answer.groups[0]
-        _raise(code)
-        return len(members)
+    async def forget(self, name: str, group: str) -> None:
+        """Delete a group that has read this topic and no other; one that lives, or reads others too, stays."""
+        if any(part.topic != name for part in await self._admin.list_consumer_group_offsets(group)):
+            return
+        coordinator = await self._admin.find_coordinator(group)
+        request = DeleteGroupsRequest([group])
+        answer = await self._admin._send_request(request, coordinator)  # noqa: SLF001 - aiokafka has no method for it
+        ((_, code),) = answer.results
+        if code not in (NOT_EMPTY, NO_GROUP):
+            _raise(code)
 
     async def _partitions(self, name: str) -> int | None:
         (found,) = await self._admin.describe_topics([name])
