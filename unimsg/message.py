@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import count
 from typing import Generic, TypeAlias, TypeVar
 
 from msgspec import Struct, field
@@ -22,23 +23,33 @@ OWN_HEADERS = 8
 """Headers that unimsg may add to those: a dead letter, a redrive, a trace."""
 
 _random = random.Random()  # noqa: S311 - ids need to be unique, not secret; seeded from the system, apart from `random.seed`
-os.register_at_fork(after_in_child=_random.seed)
-_moment = (0, "")
+_moment: tuple[int, str, Iterator[int]] = (0, "", count())
+
+
+def _after_fork() -> None:
+    global _moment  # noqa: PLW0603 - see new_id
+    _random.seed()
+    _moment = (0, "", count())
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def new_id() -> str:
-    """Return a new UUID of version 7: unique, and later ids sort after those of earlier milliseconds.
+    """Return a new UUID of version 7: unique, and later ids of a process sort after earlier ones.
 
-    Source: RFC 9562, section 5.7 (https://www.rfc-editor.org/rfc/rfc9562#section-5.7).
+    The ids of one millisecond share its random bits and are counted on from a random number.
+    Source: RFC 9562, sections 5.7 and 6.2, method 1 (https://www.rfc-editor.org/rfc/rfc9562#section-6.2).
     """
-    global _moment  # noqa: PLW0603 - one tuple, replaced whole: the beginning that all ids of a millisecond share
+    global _moment  # noqa: PLW0603 - one tuple, replaced whole
     now = time.time_ns() // 1_000_000
-    moment, begin = _moment
+    moment, begin, counter = _moment
     if now != moment:
-        begin = f"{now >> 16:08x}-{now & 0xFFFF:04x}-7"
-        _moment = (now, begin)
-    bits = _random.getrandbits
-    return f"{begin}{bits(12):03x}-{0x8000 | bits(14):04x}-{bits(48):012x}"
+        bits = _random.getrandbits
+        begin = f"{now >> 16:08x}-{now & 0xFFFF:04x}-7{bits(12):03x}-{0x8000 | bits(14):04x}-"
+        counter = count(bits(47))
+        _moment = (now, begin, counter)
+    return f"{begin}{next(counter):012x}"
 
 
 class Message(Struct, Generic[T], frozen=True, kw_only=True, gc=False):
