@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import inspect
+import logging
 import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
@@ -338,6 +339,7 @@ def help_of(app: Any, *command: str) -> str:
     """The help of a command, as it is shown in a terminal of the usual width."""
     runner = importlib.import_module("typer.testing").CliRunner()
     result = runner.invoke(app, [*command, "--help"], prog_name="unimsg", env={"COLUMNS": "80"})
+    logging.getLogger().handlers.clear()  # the command logs to a stream that ends with it
     return "".join(f"{line.rstrip()}\n" for line in result.output.strip().splitlines())
 
 
