@@ -15,8 +15,7 @@ from pathlib import Path
 from tools.brokers.process import Running, await_answer, free_ports, spawn
 
 VERSION = "1.5.33"
-SHARE = 0.2
-"""Of the seconds that a poll was asked to wait."""
+IN_SHORT = Path(__file__).with_name("ministack_in_short.py")
 
 
 def install(cache: Path) -> Path:
@@ -28,8 +27,8 @@ def install(cache: Path) -> Path:
     return home / "bin" / "python"
 
 
-def start(folder: Path, cache: Path, share: float = SHARE) -> Running:
-    """Start it; returns when it answers."""
+def start(folder: Path, cache: Path, program: Path = IN_SHORT) -> Running:
+    """Start it, by a program that changes it a little; returns when it answers."""
     port, mqtt = free_ports(2)
     url = f"http://127.0.0.1:{port}"
     log = folder / "ministack.log"
@@ -41,8 +40,8 @@ def start(folder: Path, cache: Path, share: float = SHARE) -> Running:
         "LOG_LEVEL": "WARNING",
     }
     given = [f"{name}={value}" for name, value in settings.items()]
-    program = [str(install(cache)), "-P", str(Path(__file__).with_name("ministack_in_short.py")), str(share)]
-    process = spawn("ministack", ["env", *given, *program], folder=folder, log=log)
+    command = ["env", *given, str(install(cache)), "-P", str(program)]
+    process = spawn("ministack", command, folder=folder, log=log)
     try:
         await_answer(lambda: answers(f"{url}/_ministack/health"), process, log)
     except BaseException:
