@@ -22,7 +22,7 @@ AnyDelivery = Delivery[Any]
 SETTLE_TIMEOUT = 30.0
 """Seconds that one settle call may take before it counts as failed."""
 TRIES = 6
-"""How often a settlement is sent when the service cannot take it; then the delivery counts as lost."""
+"""How often a settlement is sent when the service cannot take it; then the delivery counts as lost: its lease ends."""
 
 
 class Ledger(Protocol):
@@ -168,7 +168,7 @@ class Settler:
         batch += [_settlement(verdict) for verdict in verdicts]
         if not batch:
             return
-        results = await self._call(batch)
+        results = await self._call(batch, max((verdict.tries for verdict in verdicts), default=0))
         if not any(results):
             if acks:
                 self._ledger.finished(acks, "acked")
@@ -200,13 +200,18 @@ class Settler:
     def _sort(self, verdict: Verdict, error: Error | None) -> None:
         if error is None:
             self._ledger.finished((verdict.delivery,), verdict.outcome)
-        elif isinstance(error, SettleError) or not error.retryable or verdict.tries >= TRIES:
+        elif isinstance(error, SettleError) or not error.retryable or self._tired(verdict):
             self._ledger.lost((verdict.delivery,), error)
         else:
             again = verdict._replace(tries=verdict.tries + 1)
             self._verdicts.append(again)
 
-    async def _call(self, batch: list[Settlement]) -> Sequence[Error | None]:
+    def _tired(self, verdict: Verdict) -> bool:
+        """Whether a settlement was tried often enough: never where no lease brings the message back without us."""
+        return verdict.tries >= TRIES and verdict.delivery._received.lease_until is not None
+
+    async def _call(self, batch: list[Settlement], before: int = 0) -> Sequence[Error | None]:
+        """Settle; returns one result each, after a pause where some are to be tried again, `before` tries of before."""
         error: Error = SettleError("settling was not tried")
         for attempt in range(TRIES):
             try:
@@ -218,7 +223,7 @@ class Settler:
                 if len(results) == len(batch):
                     retryable = [r for r in results if r is not None and r.retryable]
                     if retryable:
-                        await asyncio.sleep(_pause(attempt, retryable[0]))
+                        await asyncio.sleep(_pause(before + attempt, retryable[0]))
                     return results
                 error = SettleError(
                     f"the backend answered {len(batch)} settlements with {len(results)} results"
@@ -283,5 +288,5 @@ def _settlement(verdict: Verdict) -> Settlement:
 
 
 def _pause(attempt: int, error: Error) -> float:
-    pause: float = min(2.0, 0.05 * 2**attempt)
+    pause: float = min(2.0, 0.05 * 2 ** min(attempt, 6))
     return max(error.retry_after or 0.0, pause)
