@@ -133,13 +133,24 @@ class Verdicts(Section):
         clock = asyncio.get_running_loop().time
         await publish(client, destination, count)
         attempts: dict[int, int] = {}
+        all_are_here = asyncio.Event()
 
         async def handle(delivery: Delivery[Any]) -> None:
             attempts[delivery.body] = delivery.attempt
+            if len(attempts) == count:
+                all_are_here.set()
+            await (
+                all_are_here.wait()
+            )  # else those that came first spend it all, and the breaker keeps the others out
             raise unimsg.Fail("down", delay=0)
 
         subscriber = client.subscriber(
-            destination, group=world.group, order="none", retry=quick(world, most), dead_letter=dead
+            destination,
+            group=world.group,
+            order="none",
+            concurrency=count,
+            retry=quick(world, most),
+            dead_letter=dead,
         )
         started = clock()
         running = asyncio.create_task(subscriber.run_until_idle(handle))
