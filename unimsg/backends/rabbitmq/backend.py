@@ -74,7 +74,17 @@ class RabbitBackend:
         return connection
 
     async def _ask(self, question: Callable[[Definitions], Awaitable[T]]) -> T:
+        """Ask on the connection for publishing, or on another one while the server does not listen to that."""
         connection = await self._connected()
+        if connection.flows.is_set():
+            return await self._asked(connection, question)
+        other = await self._new()
+        try:
+            return await self._asked(other, question)
+        finally:
+            await other.aclose()
+
+    async def _asked(self, connection: Connection, question: Callable[[Definitions], Awaitable[T]]) -> T:
         there = Definitions(connection, self.options, self._version)
         try:
             async with asyncio.timeout(self.options.open_timeout):
@@ -116,9 +126,9 @@ class RabbitBackend:
         self._check("destination", destination)
         self._check("group", group)
         queue = queue_of(destination, group)
-        has_ladder = await self._ask(lambda there: self._look(there, queue))
         connection = await self._new()
         try:
+            has_ladder = await self._asked(connection, lambda there: self._look(there, queue))
             outlet = Outlet(self._connected, ladder.EXCHANGE, destination) if has_ladder else None
             channel = await connection.channel()
             receiver = RabbitReceiver(queue, connection, channel, outlet, self.options, events)

@@ -21,6 +21,10 @@ from unimsg.backends.rabbitmq.trouble import NAME, refusal, translate
 from unimsg.errors import ConnectError, Error, NotSentError, RejectedError
 
 
+SOONER = 0.05
+"""Seconds before a deadline when what waits is given back: at the deadline all that was handed over is called unknown."""
+
+
 class Parcel(NamedTuple):
     """A message as it goes out; the properties may get a header more."""
 
@@ -80,7 +84,7 @@ class Outlet:
     async def send(self, parcels: Sequence[Parcel], deadline: float) -> Sequence[Outcome]:
         """Publish once; one outcome for each, in order, at `deadline` at the latest."""
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout_at(deadline - SOONER):
                 line = await self._current()
                 while not line.connection.flows.is_set():
                     await line.connection.flows.wait()

@@ -43,6 +43,7 @@ MEANINGS: Sequence[tuple[tuple[type[BaseException], ...], type[Error], str]] = (
         "user or password is wrong",
     ),
     ((pika.ProbableAccessDeniedError,), PermissionDeniedError, "the virtual host is refused"),
+    ((pika.ProtocolVersionMismatch,), OptionError, "the port does not speak AMQP 0-9-1"),
     ((TimeoutError, pika.AMQPHeartbeatTimeout), TimedOutError, "no answer came in time"),
     (
         (pika.StreamLostError, pika.ConnectionWrongStateError, pika.ChannelWrongStateError),
@@ -122,6 +123,16 @@ def refusal(error: BaseException) -> Error | None:
             backend=NAME,
         )
     return _closed(error) if error.reply_code in (REFUSED, NOT_FOUND) else None
+
+
+def reason(error: BaseException) -> str:
+    """Return why a channel ended, and what to do where something can be done."""
+    if TOO_LATE.search(str(error)):
+        return (
+            "a delivery was not settled within the server's consumer_timeout, so it closed the channel: provision the "
+            "setting consumer-timeout=<milliseconds>, or lower timeout= and prefetch= of the subscriber"
+        )
+    return str(error) or type(error).__name__
 
 
 def _plain(text: str) -> str:
