@@ -1,6 +1,6 @@
-"""What a missing broker means: a skip on a laptop, a failure in CI.
+"""What a missing broker means: a skip on a laptop, a failure in CI; and that what hurts one broker stays together.
 
-Law: the fixture of `conftest.py` is proved here with environments made by hand.
+Law: what `conftest.py` has is proved here, with environments made by hand.
 """
 
 from __future__ import annotations
@@ -33,3 +33,11 @@ def test_without_a_broker_ci_fails(broker_url: Callable[..., str]) -> None:
 def test_the_ci_entry_says_that_it_is_ci() -> None:
     """The runner may not set the variable itself."""
     assert "\nexport CI=1" in CI_ENTRY.read_text(encoding="utf-8")
+
+
+@pytest.mark.xdist_group("shown")
+def test_what_is_marked_to_stay_together_does(request: pytest.FixtureRequest) -> None:
+    """Else each worker would start a broker of its own for what hurts one, and the marks would say nothing."""
+    if not getattr(request.config.option, "loadgroup", False):
+        pytest.skip("tests run one after the other here")
+    assert request.node.nodeid.endswith("@shown")
