@@ -20,9 +20,11 @@ from unimsg.backends.rabbitmq.connection import Channel, Connection
 from unimsg.backends.rabbitmq.trouble import NAME, refusal, translate
 from unimsg.errors import ConnectError, Error, NotSentError, RejectedError
 
-
 SOONER = 0.05
-"""Seconds before a deadline when what waits is given back: at the deadline all that was handed over is called unknown."""
+"""Seconds before its deadline when what waits is given back: at the deadline it would be called unknown."""
+
+LARGE = 256 * 1024
+"""Bytes that are written in one turn of the loop; what is more waits for the next one."""
 
 
 class Parcel(NamedTuple):
@@ -50,6 +52,7 @@ class Outlet:
         self._destination = destination
         self._line: _Line | None = None
         self._opening = asyncio.Lock()
+        self._turn = asyncio.Lock()
 
     async def open(self) -> None:
         """Open the channel: one attempt.
@@ -97,8 +100,11 @@ class Outlet:
             told.destination = self._destination
             return [told] * len(parcels)
         batch = Batch(len(parcels))
-        for at, parcel in enumerate(parcels):
-            line.publish(self._exchange, parcel, batch, at)
+        if sum(len(parcel.body) for parcel in parcels) < LARGE:
+            for at, parcel in enumerate(parcels):
+                line.publish(self._exchange, parcel, batch, at)
+        else:
+            await self._publish_slowly(line, parcels, batch)
         if not batch.settled.done():
             try:
                 async with asyncio.timeout_at(deadline):
@@ -106,6 +112,17 @@ class Outlet:
             except TimeoutError:
                 self._give_up(line)
         return batch.results()
+
+    async def _publish_slowly(self, line: _Line, parcels: Sequence[Parcel], batch: Batch) -> None:
+        """Write what is large in turns of its own: a copy of megabytes would hold the loop up."""
+        async with self._turn:
+            written = 0
+            for at, parcel in enumerate(parcels):
+                line.publish(self._exchange, parcel, batch, at)
+                written += len(parcel.body)
+                if written >= LARGE:
+                    written = 0
+                    await asyncio.sleep(0)
 
     def _give_up(self, line: _Line) -> None:
         if self._line is line:

@@ -23,6 +23,8 @@ from unimsg.spi import Assignment, Events, Received, ReceiveLimits, Settlement
 
 MESSAGES = 500
 """Of one receive at most."""
+SETTLING = 4
+"""Calls at once: an ack does not wait for the confirm of a copy."""
 PREFETCH = 65535
 """The most that AMQP can say."""
 COPYING = 10.0
@@ -73,6 +75,7 @@ class RabbitReceiver:
             wait=options.wait,
             idle=IDLE,
             settle_messages=MESSAGES,
+            settle_in_flight=SETTLING,
             retry="core" if outlet is None else "broker",
             max_delay=ladder.LONGEST,
             handback_keeps_order=False,
