@@ -5,7 +5,8 @@ Law: publishes to topics and reads through the receiver of SQS; what an operator
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 from unimsg.backends._aws import trouble
@@ -20,7 +21,15 @@ from unimsg.backends.sqs.backend import find
 from unimsg.backends.sqs.names import native_name, queue_name
 from unimsg.backends.sqs.receiver import SqsReceiver
 from unimsg.backends.sqs.sender import published, send_limits
-from unimsg.errors import CapabilityError, ClosedError, Error, NotFoundError, PermissionDeniedError
+from unimsg.errors import (
+    CapabilityError,
+    ClosedError,
+    Error,
+    NotFoundError,
+    NotSentError,
+    PermissionDeniedError,
+    UnroutableError,
+)
 from unimsg.message import Receipt, WireMessage
 from unimsg.options import check_name
 from unimsg.spi import Drift, Events, Start, Topology
@@ -54,11 +63,24 @@ class SnsBackend:
         """Open the way into a topic."""
         native_name(destination, self.options)
         topic = (await self._place()).topic(destination)
+        told = await self._attributes(topic, destination)
+        return SnsSender(
+            destination,
+            topic,
+            int(told.get("MaximumMessageSize", LIMIT)),
+            await self._account.calls("sns"),
+            self.options,
+            heard=told.get("SubscriptionsConfirmed") != "0",
+            anybody=partial(self._anybody, topic),
+        )
+
+    async def _attributes(self, topic: str, destination: str) -> Mapping[str, str]:
+        """Return what is set for a topic; where we may not ask, what is usual."""
         client = await self._account.client("sns")
-        limit = LIMIT
         try:
-            told = (await client.get_topic_attributes(TopicArn=topic)).get("Attributes", {})
-            limit = int(told.get("MaximumMessageSize", LIMIT))
+            found: Mapping[str, str] = (await client.get_topic_attributes(TopicArn=topic)).get(
+                "Attributes", {}
+            )
         except Exception as error:
             ours = self.translate(error)
             if isinstance(ours, NotFoundError):
@@ -69,7 +91,20 @@ class SnsBackend:
                 ) from error
             if not isinstance(ours, PermissionDeniedError):
                 raise
-        return SnsSender(destination, topic, limit, await self._account.calls("sns"), self.options)
+            return {}
+        return found
+
+    async def _anybody(self, topic: str) -> bool:
+        """Whether a topic has a subscription; where we may not ask, it has."""
+        client = await self._account.client("sns")
+        try:
+            answer = await client.list_subscriptions_by_topic(TopicArn=topic)
+        except Exception as error:
+            ours = self.translate(error)
+            if isinstance(ours, PermissionDeniedError):
+                return True
+            raise (ours or error) from error
+        return bool(answer.get("Subscriptions"))
 
     async def open_receiver(
         self, destination: str, group: str | None, start: Start, events: Events, prefetch: int, /
@@ -123,14 +158,36 @@ class SnsBackend:
 
 
 class SnsSender:
-    """The way into one topic."""
+    """The way into one topic.
 
-    def __init__(self, name: str, topic: str, limit: int, calls: Calls, options: Options) -> None:
+    Args:
+        name: of the destination.
+        topic: its name at length.
+        limit: of a message, and of a call, in bytes.
+        calls: how calls are made.
+        options: of the backend.
+        heard: whether the topic is known to have a subscription.
+        anybody: finds out whether it has one by now.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        topic: str,
+        limit: int,
+        calls: Calls,
+        options: Options,
+        *,
+        heard: bool,
+        anybody: Callable[[], Awaitable[bool]],
+    ) -> None:
         self._name = name
         self._topic = topic
         self._calls = calls
         self._fifo = options.fifo
         self._backend = options.scheme
+        self._heard = heard
+        self._anybody = anybody
         self._closed = False
         self.limits = send_limits(limit, limit, options, delay=0, groups=False)
 
@@ -140,6 +197,8 @@ class SnsSender:
         """Publish once; see `unimsg.spi.Sender`."""
         if self._closed:
             raise ClosedError("the sender is closed", backend=self._backend, destination=self._name)
+        if not self._heard and (refusal := await self._unheard()) is not None:
+            return [refusal] * len(messages)
         batch: list[dict[str, Any]] = [wire.encode(message, fifo=self._fifo) for message in messages]
         return await published(
             messages,
@@ -148,6 +207,20 @@ class SnsSender:
                 {"TopicArn": self._topic, "PublishBatchRequestEntries": entries.ids(batch)},
             ),
             self._backend,
+        )
+
+    async def _unheard(self) -> Error | None:
+        """Return why nothing may be published: a topic confirms what nobody will ever get. None: somebody will."""
+        try:
+            self._heard = await self._anybody()
+        except Error as error:
+            return NotSentError(f"nothing was sent: {error.sentence}", backend=self._backend)
+        if self._heard:
+            return None
+        return UnroutableError(
+            f"nobody has subscribed to {self._topic}, and a topic keeps nothing: provision a group",
+            backend=self._backend,
+            destination=self._name,
         )
 
     async def aclose(self) -> None:

@@ -18,7 +18,7 @@ from unimsg.backends.sqs.provision import CONSUME, detailed, queue, rights, same
 from unimsg.errors import NotFoundError
 from unimsg.spi import Drift, Topology
 
-PUBLISH = ("sns:GetTopicAttributes", "sns:Publish", "sts:GetCallerIdentity")
+PUBLISH = ("sns:GetTopicAttributes", "sns:ListSubscriptionsByTopic", "sns:Publish")
 
 
 class Place(NamedTuple):
@@ -54,7 +54,10 @@ async def topics(sns: Any, sqs: Any, topology: Topology, place: Place, *, make: 
     for group in topology.groups:
         found += await _group(sns, sqs, topology, group, place, make=make)
     if topology.dead_letter is not None:
-        found.append(await _topic(sns, topology.dead_letter, {}, place, make=make))
+        drift = await _topic(sns, topology.dead_letter, {}, place, make=make)
+        if drift.state != "missing":
+            drift = detailed(drift, rights("consumers", PUBLISH, place.topic(topology.dead_letter)))
+        found.append(drift)
     return found
 
 

@@ -54,7 +54,7 @@ async def queues(client: Any, topology: Topology, options: Options, *, make: boo
     found: list[Drift] = []
     if topology.dead_letter is not None:
         drift, arn = await queue(client, topology.dead_letter, {}, options, make=make)
-        found.append(drift)
+        found.append(detailed(drift, rights("consumers", PUBLISH, arn)) if arn else drift)
         if receives is not None:
             settings["RedrivePolicy"] = json.dumps(
                 {"deadLetterTargetArn": arn, "maxReceiveCount": int(receives)}
