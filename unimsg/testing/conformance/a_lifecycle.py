@@ -205,7 +205,7 @@ class Lifecycle(Section):
 
     async def test_closing_is_bounded_when_the_broker_answers_nothing_any_more(self, world: World) -> None:
         """A: sends, receives, settlements and every close hang, and the client is closed all the same."""
-        client = world.connect(lease=world.lease, open_timeout=0.5)
+        client = world.connect(lease=world.lease, open_timeout=max(0.5, 10 * world.tick))
         faults, destination = inject(client), await world.destination()
         await client.__aenter__()
         publisher = client.publisher(destination)
