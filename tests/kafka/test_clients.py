@@ -26,7 +26,7 @@ Made = list[Any]
 
 
 @contextmanager
-def watched(then: Callable[[int], None] = lambda _: None) -> Iterator[Made]:
+def watched(then: Callable[[int], object] = lambda _: None) -> Iterator[Made]:
     """Give the connections that aiokafka makes; `then` is called after each, with its number."""
     made: Made = []
     create = aiokafka.client.create_conn

@@ -44,17 +44,16 @@ class Clients:
 
     async def end(self, client: Any, patience: float = CLOSING) -> None:  # noqa: ANN401 - aiokafka's
         """Disconnect in order, or after so many seconds without it; a cancellation leaves that to `aclose`."""
-        await asyncio.shield(self.drop(client, patience))
+        self.drop(client, patience)
+        await asyncio.shield(self._ending[client])
 
-    def drop(self, client: Any, patience: float = CLOSING) -> asyncio.Task[None]:  # noqa: ANN401 - aiokafka's
+    def drop(self, client: Any, patience: float = CLOSING) -> None:  # noqa: ANN401 - aiokafka's
         """Do as `end` does, and wait for nothing."""
-        ending = self._ending.get(client)
-        if ending is None:
+        if client not in self._ending:
             starting = self._open.pop(client, None)
             ending = asyncio.create_task(_end(client, starting, patience), name="unimsg.kafka.end")
             self._ending[client] = ending
             ending.add_done_callback(lambda _: self._ending.pop(client))
-        return ending
 
     async def aclose(self) -> None:
         """End what is open, and return when all that had to be ended has; a cancellation gives up the rest."""
