@@ -41,7 +41,10 @@ def say(sentence: str) -> None:
 async def publish(client: Client, *, with_malformed: bool) -> int:
     """Publish the whole feed; every receipt is a confirmation of the broker."""
     publisher = client.publisher(DESTINATION, codec=BYTES)
-    return len(await publisher.publish_many(feed.poll(with_malformed=with_malformed)))
+    messages = feed.poll(with_malformed=with_malformed)
+    return len(
+        await publisher.publish_many(messages, timeout=120)
+    )  # one network's quakes go one after the other
 
 
 async def read_dead_letters(client: Client, story: verdict.Story) -> None:
@@ -64,9 +67,11 @@ def repaired(message: unimsg.Message[bytes | None]) -> bool:
 async def provision(client: Client) -> None:
     """Make what an operator would, where there is anything to make; it is read from the beginning, so new."""
     if isinstance(client.backend, Provisions):
-        await client.provision(Topology(destination=DESTINATION, groups=GROUPS))
         for group in GROUPS:
-            await client.provision(Topology(destination=dead_letters(group), groups=("look", group)))
+            await client.provision(
+                Topology(destination=DESTINATION, groups=[group], dead_letter=dead_letters(group))
+            )
+            await client.provision(Topology(destination=dead_letters(group), groups=["look"]))
 
 
 async def act_one(client: Client, stage: Stage, story: verdict.Story) -> None:
