@@ -33,6 +33,8 @@ class Proxy:
 
     def __init__(self, target: int, port: int = 0) -> None:
         self.port = port
+        self.taken = 0
+        """Connections so far."""
         self._target = target
         self._server: asyncio.Server | None = None
         self._passing = asyncio.Event()
@@ -82,6 +84,7 @@ class Proxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
+        self.taken += 1
         self._tasks.add(task)
         self._writers.add(writer)
         try:

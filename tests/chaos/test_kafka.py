@@ -242,10 +242,12 @@ async def test_tokens_expire(
     drill: Drill, cluster: Brokers, tmp_path: Path, messages: int, seed: int
 ) -> None:
     """I: each connection ends with its token, after three seconds; promises 1, 2, 4, 7."""
-    async with cluster.proxy(), tokens(tmp_path / "token", 3.0):
+    async with cluster.proxy() as proxy, tokens(tmp_path / "token", 3.0):
         await drill(
             cluster.proxied(f"auth=oauth&token_file={tmp_path}/token"),
             straight=cluster.url(),
             messages=messages,
             seed=seed,
         )
+
+    assert proxy.taken > (200 if messages > SMALL_ONE else 40), "connections did not end with their tokens"

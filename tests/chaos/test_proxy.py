@@ -23,7 +23,7 @@ class Echo:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Until the other side ends."""
         try:
-            while data := await reader.read(100):
+            while data := await reader.read(65536):
                 self.got += data
                 writer.write(data)
         except ConnectionResetError:
@@ -137,6 +137,7 @@ async def test_a_reset_alone_cuts_nothing(proxy: Proxy, connected: Connect) -> N
     with pytest.raises(ConnectionResetError):
         await reader.read(1)
     await asked(*await connected(proxy), b"again")
+    assert proxy.taken == 2
 
 
 async def test_closed_it_leaves_nothing_behind(echo: Echo, connected: Connect) -> None:
