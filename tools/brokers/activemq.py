@@ -24,6 +24,8 @@ ARTEFACTS = (
     "jakarta.jms:jakarta.jms-api:2.0.3",
     "org.apache.xbean:xbean-spring:4.26!",
     "org.slf4j:slf4j-jdk14:2.0.17",
+    "com.thoughtworks.xstream:xstream:1.4.21",  # these two write advisories as JSON, as in the distribution
+    "org.codehaus.jettison:jettison:1.5.4",
 )
 USER, PASSWORD = "alice", "alice-secret"
 READER, READER_PASSWORD = "guest", "guest-secret"

@@ -93,7 +93,7 @@ async def played() -> AsyncIterator[Played]:
 @pytest.fixture
 async def backend(played: Played) -> ActiveMQBackend:
     """A client of it, without order, so that a retry goes to the broker."""
-    return ActiveMQBackend(Options(hosts=f"127.0.0.1:{played.port}", ordering="none"))
+    return ActiveMQBackend(Options(hosts=f"127.0.0.1:{played.port}", ordering="none", create=True))
 
 
 class Told:

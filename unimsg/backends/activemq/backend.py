@@ -14,9 +14,10 @@ from typing import Literal
 from unimsg.backends.activemq import trouble, wire
 from unimsg.backends.activemq.capabilities import declare
 from unimsg.backends.activemq.connection import Connection, Endpoints
+from unimsg.backends.activemq.directory import Directory, Known
 from unimsg.backends.activemq.options import Options
 from unimsg.backends.activemq.receiver import ActiveMQReceiver
-from unimsg.backends.activemq.sender import OPERATORS, ActiveMQSender, make_queue
+from unimsg.backends.activemq.sender import ActiveMQSender
 from unimsg.errors import CapabilityError, ClosedError, Error, OptionError
 from unimsg.options import check_name
 from unimsg.spi import Drift, Events, Start, Topology
@@ -33,6 +34,7 @@ class ActiveMQBackend:
         self.options = options
         self.capabilities = declare(options)
         self._endpoints = Endpoints(options)
+        self._directory = Directory(self._endpoints, options)
         self._connection: Connection | None = None
         self._lock = asyncio.Lock()
         self._closed = False
@@ -57,7 +59,7 @@ class ActiveMQBackend:
         """Open the way into a virtual topic, with a connection of its own."""
         self._check_open()
         self._check("destination", destination)
-        sender = ActiveMQSender(destination, self._endpoints, self.options)
+        sender = ActiveMQSender(destination, self._endpoints, self._directory, self.options)
         await sender.open()
         return sender
 
@@ -81,6 +83,7 @@ class ActiveMQBackend:
             )
         self._check("destination", destination)
         self._check("group", group)
+        await self._directory.check(destination, group)
         receiver = ActiveMQReceiver(destination, group, self._endpoints, self.options, events, prefetch)
         await receiver.open()
         return receiver
@@ -95,38 +98,35 @@ class ActiveMQBackend:
     async def provision(
         self, topology: Topology, mode: Literal["existing", "assume", "ensure"], /
     ) -> Sequence[Drift]:
-        """Bring the queues of groups into being; what exists cannot be asked over STOMP, and is said so."""
-        self._check("destination", topology.destination)
+        """Look at, or bring into being, a virtual topic and the queues of its groups."""
+        destination = topology.destination
+        self._check("destination", destination)
+        for group in topology.groups:
+            self._check("group", group)
         if topology.settings:
             names = ", ".join(sorted(topology.settings))
             raise OptionError(f"nothing can be set over STOMP: leave {names} out", backend=trouble.NAME)
-        queues = [(topology.destination, group) for group in topology.groups]
-        if topology.dead_letter is not None:
-            self._check("destination", topology.dead_letter)
-            queues.append((topology.dead_letter, OPERATORS))
-        for _, group in queues:
-            self._check("group", group)
         if mode == "assume":
             return []
-        drifts = [
-            Drift(
-                what=f"destination {topology.destination}",
-                state="present",
-                detail="a virtual topic needs no making",
+        wanted = {f"destination {destination}": wire.topic(destination)}
+        wanted |= {f"group {group}": wire.queue(destination, group) for group in topology.groups}
+        if mode == "ensure":
+            made = await self._directory.make(list(wanted.values()))
+            return [_created(what, place, made) for what, place in wanted.items()]
+        known = await self._directory.look()
+        if known is None:
+            raise CapabilityError(
+                "this broker does not tell what there is: let the user read ActiveMQ.Advisory.>, and the broker have "
+                "XStream and Jettison on its class path, as its distribution has",
+                missing=("provision",),
+                backend=trouble.NAME,
+                destination=destination,
             )
+        there = [known.has(destination), *(known.has_group(destination, group) for group in topology.groups)]
+        return [
+            Drift(what=what, state="present" if found else "missing", detail=place)
+            for (what, place), found in zip(wanted.items(), there, strict=True)
         ]
-        for destination, group in queues:
-            if mode == "ensure":
-                await make_queue(
-                    await self._connected(), destination, group, within=self.options.open_timeout
-                )
-            told = (
-                "made unless it was there"
-                if mode == "ensure"
-                else "not asked: made on the first subscription"
-            )
-            drifts.append(Drift(what=wire.queue(destination, group), state="present", detail=told))
-        return drifts
 
     def _check(self, kind: str, name: str) -> None:
         check_name(kind, name, names=self.options.names, backend=trouble.NAME)
@@ -149,3 +149,11 @@ class ActiveMQBackend:
                 await connection.aclose()
         finally:
             await self._endpoints.aclose()
+
+
+def _created(what: str, place: str, made: Known | None) -> Drift:
+    """Say what became of one thing that was to be made."""
+    if made is None:
+        told = f"{place}, unless it was there: this broker does not tell"
+        return Drift(what=what, state="created", detail=told)
+    return Drift(what=what, state="created" if made.holds(place) else "present", detail=place)

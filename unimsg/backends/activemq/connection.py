@@ -87,6 +87,8 @@ class Connection(asyncio.Protocol):
         self._writable: asyncio.Future[None] | None = None
         self._timers: list[asyncio.TimerHandle] = []
         self._heard = self._spoke = self._loop.time()
+        self.session = ""
+        """What the broker calls it."""
         self.error: Error | None = None
         """Why it ended; None while it is good."""
 
@@ -254,6 +256,7 @@ class Connection(asyncio.Protocol):
                 f"the broker speaks STOMP {frame.headers.get('version', '1.0')}, 1.2 is needed: use a newer one",
                 backend=trouble.NAME,
             )
+        self.session = frame.headers.get("session", "")
         send, receive = stomp.beats((beat, beat), frame.headers.get("heart-beat", "0,0"))
         if send:
             self._every(send / 2000, self._beat)

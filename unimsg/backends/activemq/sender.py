@@ -12,6 +12,7 @@ from itertools import count
 
 from unimsg.backends.activemq import trouble, wire
 from unimsg.backends.activemq.connection import Answers, Connection, Endpoints
+from unimsg.backends.activemq.directory import Directory, make
 from unimsg.backends.activemq.options import Options
 from unimsg.errors import (
     ClosedError,
@@ -19,6 +20,7 @@ from unimsg.errors import (
     Error,
     OutcomeUnknownError,
     PermissionDeniedError,
+    UnroutableError,
 )
 from unimsg.headers import DEAD_LETTER
 from unimsg.message import Receipt, WireMessage
@@ -28,19 +30,19 @@ MESSAGES = 100
 """Of one call, and so of one transaction."""
 BYTES = 1 << 20
 OPERATORS = "redrive"
-"""The group with which dead letters are read: its queue is made before the first of them, for a topic without a queue
-keeps nothing."""
+"""The group with which dead letters are read: where it is not known who has a queue, it is given one first."""
 
-_transactions = count(1)
+_names = count(1)
 
 
 class ActiveMQSender:
     """The way into one destination."""
 
-    def __init__(self, name: str, endpoints: Endpoints, options: Options) -> None:
+    def __init__(self, name: str, endpoints: Endpoints, directory: Directory, options: Options) -> None:
         self._name = name
         self._topic = wire.topic(name)
         self._endpoints = endpoints
+        self._directory = directory
         self._options = options
         self._connection: Connection | None = None
         self._lock = asyncio.Lock()
@@ -57,7 +59,9 @@ class ActiveMQSender:
         )
 
     async def open(self) -> None:
-        """Connect."""
+        """Connect to a destination that is there."""
+        known = await self._directory.check(self._name)
+        self._has_queue = known is not None and known.has_queue(self._name)
         await self._connected()
 
     async def _connected(self) -> Connection:
@@ -79,17 +83,36 @@ class ActiveMQSender:
         """Send once; see `unimsg.spi.Sender`."""
         try:
             connection = await self._connected()
-            if not self._has_queue and any(DEAD_LETTER in message.headers for message in messages):
-                await make_queue(connection, self._name, OPERATORS, within=deadline - self._loop.time())
-                self._has_queue = True
+            if not self._has_queue:
+                await self._find_queue(connection, messages, deadline - self._loop.time())
         except (ClosedError, PermissionDeniedError):
             raise
+        except UnroutableError as error:
+            return [error] * len(messages)
         except Error as error:
             unsent = error if isinstance(error, ConnectError) else _unsent(error)
             return [unsent] * len(messages)
         if len(messages) > 1 and not any(message.delay for message in messages):
             return await self._together(connection, messages, deadline)
         return await self._each(connection, messages, deadline)
+
+    async def _find_queue(
+        self, connection: Connection, messages: Sequence[WireMessage], within: float
+    ) -> None:
+        """Make sure that somebody keeps what is sent: a topic confirms also what no group has a queue for.
+
+        Where that is not known, dead letters at least are kept.
+        """
+        known = await self._directory.check(self._name)
+        if known is not None and not known.has_queue(self._name):
+            raise UnroutableError(
+                "no group has a queue here, so nothing would be kept: provision a group", backend=trouble.NAME
+            )
+        if known is None and any(DEAD_LETTER in message.headers for message in messages):
+            await make(connection, wire.queue(self._name, OPERATORS), within=within)
+        elif known is None:
+            return
+        self._has_queue = True
 
     async def _each(
         self, connection: Connection, messages: Sequence[WireMessage], deadline: float
@@ -121,7 +144,7 @@ class ActiveMQSender:
         self, connection: Connection, messages: Sequence[WireMessage], deadline: float
     ) -> Sequence[Receipt | Error]:
         """Send in one transaction: all or nothing."""
-        name = f"t{next(_transactions)}"
+        name = f"t{next(_names)}"
         answers = Answers(1)
         receipt = connection.expect(answers, 0)
         parts = [f"BEGIN\ntransaction:{name}\n\n\0".encode()]
@@ -169,12 +192,3 @@ class ActiveMQSender:
 def _unsent(error: Error | None) -> Error:
     why = error.sentence if error is not None else "the deadline passed"
     return ConnectError(f"nothing was sent: {why}", backend=trouble.NAME)
-
-
-async def make_queue(connection: Connection, destination: str, group: str, *, within: float) -> None:
-    """Bring the queue of a group into being: the broker makes it for whoever subscribes, and keeps it."""
-    name = f"q{next(_transactions)}"
-    where = wire.queue(destination, group)
-    told = {"id": name, "destination": where, "ack": "client-individual", "activemq.prefetchSize": "1"}
-    await connection.ask("SUBSCRIBE", {**told, "selector": "unimsgNothing = 'ever'"}, within=within)
-    await connection.ask("UNSUBSCRIBE", {"id": name}, within=within)

@@ -26,6 +26,7 @@ ID, KEY, TOMBSTONE, HEADERS = "unimsg-id", "unimsg-key", "unimsg-tombstone", "un
 ATTEMPTS, DELIVERIES, FIRST_FAILED = "unimsg-attempts", "unimsg-deliveries", "unimsg-first-failed"
 PAST = (ATTEMPTS, DELIVERIES, FIRST_FAILED)
 """The past of a message."""
+TOPIC, QUEUE = "/topic/", "/queue/"
 GROUP = "JMSXGroupID"
 DELAY = "AMQ_SCHEDULED_DELAY"
 OURS = frozenset({ID, KEY, TOMBSTONE, HEADERS, *PAST})
@@ -77,12 +78,20 @@ PRIORITIES = range(10)
 
 def topic(destination: str) -> str:
     """Return where a destination is published: a virtual topic, of which each group has a queue."""
-    return f"/topic/VirtualTopic.{destination}"
+    return f"{TOPIC}VirtualTopic.{destination}"
 
 
 def queue(destination: str, group: str) -> str:
     """Return the queue of a group."""
-    return f"/queue/Consumer.{group}.VirtualTopic.{destination}"
+    return f"{QUEUE}Consumer.{group}.VirtualTopic.{destination}"
+
+
+def is_of(name: str, destination: str) -> bool:
+    """Whether a queue, by the broker's name, is that of any group of a destination."""
+    return (
+        name.startswith("Consumer.")
+        and name.partition(".")[2].partition(".")[2] == f"VirtualTopic.{destination}"
+    )
 
 
 def encode(message: WireMessage, where: str, *, grouped: bool, now: float | None = None) -> list[str]:
