@@ -201,15 +201,16 @@ async def test_the_network_is_cut(drill: Drill, cluster: Brokers, messages: int,
     assert verdict.struck.total() == 2
 
 
-@sizes(3_000, 50_000)
+@sizes(3_000, 200_000)
 async def test_one_consumer_is_cut_off(drill: Drill, cluster: Brokers, messages: int, seed: int) -> None:
     """I: it is put out and does not know it; what it did meanwhile is not committed; promises 7, 8."""
-    seconds = 30.0 if messages > SMALL_ONE else 6.0
+    seconds, pace = (30.0, 0.1) if messages > SMALL_ONE else (4.0, 0.2)
     async with cluster.proxy() as proxy:
         verdict = await drill(
             cluster.url(),
             messages=messages,
             seed=seed,
+            pace=pace,
             urls={"consumer-1": cluster.proxied(PASSWORDS)},
             disturb=lambda progress: strikes.cut(progress, proxy, seconds),
         )
