@@ -5,8 +5,10 @@ Law: no I/O; the standard's sentences are the table.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unimsg.backends.activemq.stomp import (
@@ -103,6 +105,50 @@ def test_noise_is_a_protocol_error_or_nothing(pieces: list[bytes]) -> None:
         pass
 
 
+def read(pieces: Sequence[bytes], limit: int) -> tuple[list[Frame], bool]:
+    """The frames that pieces give, and whether they are STOMP to the end."""
+    parser, found = Parser(limit), list[Frame]()
+    try:
+        for piece in pieces:
+            found += parser.feed(piece)
+    except ProtocolError:
+        return found, False
+    return found, True
+
+
+broken = st.lists(
+    st.sampled_from([raw for raw, _ in FRAMES])
+    | st.binary(max_size=6)
+    | st.sampled_from(
+        [b"\n", b"\r\n", b"\0", b"\\", b"a:b\n", b"content-length:2\n", b"MESSAGE\n", b"x" * 70]
+    ),
+    max_size=8,
+).map(b"".join)
+
+
+@settings(max_examples=500)
+@given(broken, st.data())
+def test_what_is_read_does_not_depend_on_where_it_is_cut(raw: bytes, data: st.DataObject) -> None:
+    """Frames and noise, whole, byte by byte and in any pieces: the same frames, and an end at the same place."""
+    limit = 60
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(raw)), max_size=6)))
+    pieces = [raw[at:to] for at, to in zip([0, *cuts], [*cuts, len(raw)], strict=True)]
+    each = read([raw[at : at + 1] for at in range(len(raw))], limit)
+    some, whole = read(pieces, limit), read([raw], limit)
+    assert each[1] == some[1] == whole[1]
+    if whole[1]:
+        assert each[0] == some[0] == whole[0]
+    else:  # what a piece holds before its error is given up with the connection
+        assert whole[0] == some[0][: len(whole[0])] == each[0][: len(whole[0])]
+
+
+@given(st.text(max_size=40))
+def test_any_text_in_a_header_comes_back(text: str) -> None:
+    """Whatever is to be escaped; what travels holds no sign of the frame's own."""
+    assert unescape(escape(text)) == text
+    assert not set(escape(text)) & set("\n\r:")
+
+
 class Counting(bytearray):
     """A buffer that counts the bytes that are searched in it."""
 
@@ -116,13 +162,14 @@ class Counting(bytearray):
         return found
 
 
+@pytest.mark.parametrize("piece", [1, 100])
 @pytest.mark.parametrize("length", ["content-length:1000000\n", ""])
-def test_a_large_frame_in_small_pieces_is_searched_once(length: str) -> None:
-    """Each byte is looked at a few times at most, so 1 MB in pieces of 100 bytes costs no more than in one."""
+def test_a_large_frame_in_small_pieces_is_searched_once(length: str, piece: int) -> None:
+    """Each byte is looked at a few times at most, so 1 MB byte by byte costs no more looks than in one."""
     raw = f"MESSAGE\n{length}\n".encode() + b"x" * 1_000_000 + b"\0"
     parser = Parser(LIMIT)
     parser._buffer = buffer = Counting()
-    frames = [frame for at in range(0, len(raw), 100) for frame in parser.feed(raw[at : at + 100])]
+    frames = [frame for at in range(0, len(raw), piece) for frame in parser.feed(raw[at : at + piece])]
     assert [len(frame.body) for frame in frames] == [1_000_000]
     assert buffer.searched <= 2 * len(raw)
 

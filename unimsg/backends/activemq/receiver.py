@@ -172,7 +172,7 @@ class ActiveMQReceiver:
 
     def _refused(self, settlement: Settlement) -> Error | None:
         if settlement.assignment is not self._assignment or not self._assignment.live:
-            return AssignmentLostError("the connection that delivered this is gone", backend=trouble.NAME)
+            return _gone()
         if settlement.token.headers["ack"] not in self._out:
             return SettleError("this was settled before", backend=trouble.NAME)
         if settlement.verb == "release":
@@ -181,7 +181,9 @@ class ActiveMQReceiver:
 
     async def _copy(self, settlements: Sequence[Settlement]) -> Sequence[Error | None]:
         """Send a copy of each, outside a transaction."""
-        connection = self._open()
+        connection = self._connection
+        if connection is None or connection.error is not None:
+            return [_gone()] * len(settlements)
         answers = Answers(len(settlements))
         receipts: list[str] = []
         try:
@@ -205,7 +207,9 @@ class ActiveMQReceiver:
 
     async def _ack(self, ids: Sequence[str]) -> Error | None:
         """Ack these; the broker takes them in turn, so the receipt of the last is that of all."""
-        connection = self._open()
+        connection = self._connection
+        if connection is None or connection.error is not None:
+            return _gone()
         answers = Answers(1)
         receipt = connection.expect(answers, 0)
         parts = [f"ACK\nid:{escape(each)}\n\n\0" for each in ids[:-1]]
@@ -225,12 +229,6 @@ class ActiveMQReceiver:
             )
         return answers.results[0]
 
-    def _open(self) -> Connection:
-        connection = self._connection
-        if connection is None or connection.error is not None:
-            raise AssignmentLostError("the connection that delivered this is gone", backend=trouble.NAME)
-        return connection
-
     async def aclose(self, *, abort: bool = False) -> None:
         """Close the connection: what is not settled goes back, in order."""
         if self._closed:
@@ -241,3 +239,7 @@ class ActiveMQReceiver:
         self._wake()
         if self._connection is not None:
             await self._connection.aclose(abort=abort)
+
+
+def _gone() -> Error:
+    return AssignmentLostError("the connection that delivered this is gone", backend=trouble.NAME)
