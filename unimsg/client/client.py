@@ -221,6 +221,7 @@ class Client:
         self._session.check_destination(destination)
         if self._closing:
             raise ClosedError("the client is closing: connect again", backend=self._name)
+        settings = settings.asking(getattr(self._options, "group", None))
         check(
             settings.needs,
             self.capabilities,

@@ -101,8 +101,13 @@ class Settings:
         return Needs(
             ordering=self.order if self.order not in (None, "none") else None,
             replay=REPLAYS.get(type(self.start)),
-            groups=None if self.group is None else True,
         )
+
+    def asking(self, one_group: str | None) -> Settings:
+        """Return settings that need groups for theirs, unless it is the one that each destination has here."""
+        if self.group in (None, one_group):
+            return self
+        return replace(self, needs=self.needs.merge(Needs(groups=True)))
 
 
 def _count(value: object) -> bool:
