@@ -21,16 +21,6 @@ from unimsg.errors import (
     UnavailableError,
 )
 
-LOST = frozenset(
-    {
-        "AWS.SimpleQueueService.MessageNotInflight",
-        "InvalidParameterValue",  # an expired handle of a FIFO queue, or more than 12 hours asked for
-        "MessageNotInflight",
-        "ReceiptHandleIsInvalid",
-    }
-)
-"""What a settlement is answered when the lease is gone."""
-
 
 def ids(entries: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
     """Give each entry the `Id` by which `sorted_out` finds it again."""
