@@ -12,23 +12,23 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-
-import msgspec
+from typing import Any
 
 import unimsg
 from examples.earthquakes import feed, verdict
 from examples.earthquakes.handlers import (
     DESTINATION,
     FORGOTTEN,
-    GROUPS,
     NETWORKS,
     Outside,
     build,
     dead_letters,
+    groups_of,
 )
 from examples.earthquakes.stage import Stage
-from unimsg import Client, Delivery
+from unimsg import Client
 from unimsg.codecs import BYTES
 from unimsg.spi import Provisions, Topology
 
@@ -48,15 +48,16 @@ async def publish(client: Client, *, with_malformed: bool) -> int:
 
 
 async def read_dead_letters(client: Client, story: verdict.Story) -> None:
-    """Look at what was put aside, with a group of our own."""
-    for group in GROUPS:
+    """Look at what was put aside: a redrive that moves nothing."""
+    for group in story.groups:
         letters = story.dead.setdefault(group, [])
 
-        async def look(delivery: Delivery[bytes | None], letters: list[verdict.Letter] = letters) -> None:
-            reason = msgspec.json.decode(delivery.headers["unimsg-dead-letter"])["reason"]
-            letters.append(verdict.Letter(delivery.id, delivery.body, reason))
+        def look(letter: Any, letters: list[verdict.Letter] = letters) -> bool:  # noqa: ANN401 - has no public name
+            reason = letter.info.reason if letter.info is not None else ""
+            letters.append(verdict.Letter(letter.message.id, letter.message.body, reason))
+            return False
 
-        await client.subscriber(dead_letters(group), group="look", codec=BYTES).run_until_idle(look)
+        await client.redrive(dead_letters(group), group=group, filter=look, dry_run=True)
 
 
 def repaired(message: unimsg.Message[bytes | None]) -> bool:
@@ -64,14 +65,13 @@ def repaired(message: unimsg.Message[bytes | None]) -> bool:
     return message.key in FORGOTTEN
 
 
-async def provision(client: Client) -> None:
+async def provision(client: Client, groups: Sequence[str]) -> None:
     """Make what an operator would, where there is anything to make; it is read from the beginning, so new."""
     if isinstance(client.backend, Provisions):
-        for group in GROUPS:
+        for group in groups:
             await client.provision(
                 Topology(destination=DESTINATION, groups=[group], dead_letter=dead_letters(group))
             )
-            await client.provision(Topology(destination=dead_letters(group), groups=["look"]))
 
 
 async def act_one(client: Client, stage: Stage, story: verdict.Story) -> None:
@@ -87,7 +87,7 @@ async def act_one(client: Client, stage: Stage, story: verdict.Story) -> None:
     await stage.start(f"{victim} again")
     say("publishing the feed a second time, as a polling client does …")
     story.published += await publish(client, with_malformed=False)
-    wanted = {(group, quake.id) for group in GROUPS for quake in feed.quakes()}
+    wanted = {(group, quake.id) for group in story.groups for quake in feed.quakes()}
     wanted -= {("catalogue", quake.id) for quake in feed.quakes() if verdict.forgotten(quake)}
     await stage.until(lambda effects: wanted <= {(e.group, e.quake.id) for e in effects})
     story.exits = await stage.stop()
@@ -97,14 +97,15 @@ async def act_one(client: Client, stage: Stage, story: verdict.Story) -> None:
 async def act_two(client: Client, stage: Stage, story: verdict.Story) -> None:
     """The service learns the networks it had forgotten; what waited for that is given back."""
     outside = Outside(stage.effects, "repaired", NETWORKS | FORGOTTEN)
-    router = build(stage.store, outside)
+    router = build(stage.store, outside, story.groups)
     before = await router.run_until_idle(client)
     await read_dead_letters(client, story)
-    report = await client.redrive(
-        dead_letters("catalogue"), group="catalogue", filter=lambda letter: repaired(letter.message)
-    )
-    story.redriven = report.redriven
-    say(f"repaired, and {story.redriven} of {len(story.dead['catalogue'])} dead letters redriven")
+    for group in story.groups:
+        report = await client.redrive(
+            dead_letters(group), group=group, filter=lambda letter: repaired(letter.message)
+        )
+        story.redriven += report.redriven
+    say(f"repaired, and {story.redriven} of {sum(map(len, story.dead.values()))} dead letters redriven")
     after = await router.run_until_idle(client)
     last = await router.run_until_idle(client)
     for loops in (before, after):
@@ -115,12 +116,12 @@ async def act_two(client: Client, stage: Stage, story: verdict.Story) -> None:
 
 async def main(url: str, store: str, effects: Path) -> bool:
     """Play it and judge it."""
-    story = verdict.Story()
+    story = verdict.Story(groups=groups_of(url))
     stage = Stage(url, store, effects)
     begin = time.monotonic()
     try:
         async with unimsg.connect(url) as client:
-            await provision(client)
+            await provision(client, story.groups)
             story.recognised = client.capabilities.dedup != "none"
             await act_one(client, stage, story)
             await act_two(client, stage, story)

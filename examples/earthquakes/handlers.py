@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import os
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
@@ -84,12 +86,17 @@ class Outside:
         os.close(self._file)
 
 
+def groups_of(url: str) -> tuple[str, ...]:
+    """Return the groups that the service has here: a queue has one only, and its URL says which."""
+    return tuple(parse_qs(urlsplit(url).query).get("group", GROUPS))
+
+
 def dead_letters(group: str) -> str:
     """Where the dead letters of a group go."""
     return f"{DESTINATION}-{group}-dead"
 
 
-def build(store_url: str, outside: Outside, groups: tuple[str, ...] = GROUPS) -> Router:
+def build(store_url: str, outside: Outside, groups: Sequence[str] = GROUPS) -> Router:
     """Return the router of the service."""
     router = Router()
     store = unimsg.store(store_url)

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 import unimsg
-from examples.earthquakes.handlers import NETWORKS, Outside, build
+from examples.earthquakes.handlers import NETWORKS, Outside, build, groups_of
 
 
 async def main(url: str, store: str, effects: str, name: str) -> None:
@@ -21,7 +21,7 @@ async def main(url: str, store: str, effects: str, name: str) -> None:
     logging.basicConfig(filename=f"{effects}.log", format="%(asctime)s %(process)d %(message)s")
     outside = Outside(Path(effects), name, NETWORKS)
     async with unimsg.connect(url) as client:
-        await build(store, outside).run(client)
+        await build(store, outside, groups_of(url)).run(client)
         counters = {str(loop.group): loop.counters for loop in client.health().subscribers}
     outside.close()
     print(msgspec.json.encode(counters).decode())
