@@ -15,13 +15,13 @@ from contextlib import aclosing
 from typing import Any
 from uuid import uuid4
 
-from unimsg.client import connect
+from unimsg.client import Client, connect
 from unimsg.codecs import BYTES
 from unimsg.consuming.delivery import Delivery
 from unimsg.consuming.settings import Given
 from unimsg.errors import CapabilityError
 from unimsg.message import WireMessage
-from unimsg.spi import Forgets
+from unimsg.spi import Forgets, Provisions, Topology
 
 PIECE = 4096
 """Bytes that a pipe takes without blocking when it says that it is writable (POSIX: PIPE_BUF is 512 at least, 4096 on
@@ -108,6 +108,7 @@ async def tail(url: str, destination: str, *, form: Form, most: int | None) -> N
                 destination=destination,
             )
         group = f"tail-{uuid4().hex}"
+        await _make(client, destination, group)
         subscriber = client.subscriber(destination, codec=BYTES, group=group, start="newest")
         try:
             async with aclosing(aiter(subscriber)) as deliveries:
@@ -117,6 +118,19 @@ async def tail(url: str, destination: str, *, form: Form, most: int | None) -> N
         finally:
             if isinstance(client.backend, Forgets):
                 await client.backend.forget(destination, group)
+
+
+async def _make(client: Client, destination: str, group: str) -> None:
+    """Make a group of a destination that is there, where groups do not come into being by themselves."""
+    backend = client.backend
+    if client.capabilities.replay != "none" or not (
+        isinstance(backend, Provisions) and isinstance(backend, Forgets)
+    ):
+        return
+    topology = Topology(destination=destination, groups=[group])
+    looked = await client.provision(topology, mode="existing")
+    if not any(drift.what.startswith("destination") and drift.state == "missing" for drift in looked):
+        await client.provision(topology)
 
 
 async def _at_most(
