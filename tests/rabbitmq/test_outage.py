@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
 
 import unimsg
-from tests.chaos.network import Network
+from tests.chaos.proxy import Proxy
 from tests.rabbitmq.conftest import bare, provided, rest, take
 from tools.brokers.rabbitmq import PASSWORD, READER, READER_PASSWORD, USER, Broker
 from tools.brokers.services import HOME
@@ -224,13 +224,14 @@ async def test_when_a_node_goes_the_next_one_is_used(broker: Broker) -> None:
     async def note(delivery: unimsg.Delivery[Any]) -> None:
         got.add(delivery.body)
 
-    async with Network(broker.port) as first, Network(broker.port) as second:
+    async with Proxy(broker.port) as second, AsyncExitStack() as node:
+        first = await node.enter_async_context(Proxy(broker.port))
         url = f"amqp://{USER}:{PASSWORD}@127.0.0.1:{first.port},127.0.0.1:{second.port}"
         client: Any
         async with unimsg.connect(url) as client, consuming(client, destination, note, group="g"):
             await client.publish(destination, "one")
             await eventually(lambda: "one" in got, "the first came")
-            await first.close()
+            await node.aclose()
             await eventually(lambda: not client.backend._connection.live, "its end was noticed")
             await client.publish(destination, "two")
             await eventually(lambda: "two" in got, "the second came over the other node")
