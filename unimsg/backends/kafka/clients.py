@@ -70,22 +70,32 @@ class Clients:
 
 
 async def _end(client: Any, starting: asyncio.Task[None] | None, patience: float) -> None:  # noqa: ANN401 - aiokafka's
-    if starting is not None and not starting.done():
-        await asyncio.wait((starting,), timeout=_inner(client)._request_timeout_ms / 1000)  # noqa: SLF001 - its own bound
-        starting.cancel()
-    if starting is not None:
-        await asyncio.gather(starting, return_exceptions=True)
-    stopping = asyncio.ensure_future(client.stop() if hasattr(client, "stop") else client.close())
-    await asyncio.wait((stopping,), timeout=patience)
-    if not stopping.done():
-        log.warning("%s did not end in time: its connections are cut", type(client).__name__)
-        if isinstance(client, AIOKafkaProducer):
-            client._message_accumulator.fail_all(RequestTimedOutError())  # noqa: SLF001 - no public way to give up
-        await _cut(client)
-        await asyncio.wait((stopping,), timeout=CUT)
-        stopping.cancel()
-    await asyncio.gather(stopping, return_exceptions=True)
-    await _cut(client)
+    try:
+        if starting is not None:
+            await _within(starting, _inner(client)._request_timeout_ms / 1000)  # noqa: SLF001 - its own bound
+        stopping = asyncio.create_task(client.stop() if hasattr(client, "stop") else client.close())
+        try:
+            await asyncio.wait((stopping,), timeout=patience)
+            if not stopping.done():
+                log.warning("%s did not end in time: its connections are cut", type(client).__name__)
+                if isinstance(client, AIOKafkaProducer):
+                    client._message_accumulator.fail_all(RequestTimedOutError())  # noqa: SLF001 - no public way to give up
+                await _cut(client)
+        finally:
+            await _within(stopping, CUT)
+    finally:
+        await _cut(client)  # also what a start or a stop has left that failed in the middle
+
+
+async def _within(task: asyncio.Task[None], patience: float) -> None:
+    """Wait for a task for so long, and cancel it then."""
+    try:
+        await asyncio.wait((task,), timeout=patience)
+    finally:
+        task.cancel()
+        await asyncio.wait((task,), timeout=CUT)
+        if task.done() and not task.cancelled():
+            task.exception()  # looked at: whoever it concerns was told
 
 
 async def _cut(client: Any) -> None:  # noqa: ANN401 - aiokafka's
