@@ -100,7 +100,7 @@ async def test_the_broker_is_killed_twice(
         through(broker.port, ordering=ordering),
         messages=messages,
         seed=seed,
-        disturb=lambda progress: strikes.kill(progress, broker.kill, broker.start),
+        disturb=partial(strikes.kill, die=broker.kill, rise=broker.start),
     )
 
     assert verdict.struck == {"broker killed": 2}
@@ -116,7 +116,7 @@ async def test_delayed_retries_outlive_a_killed_broker(
         messages=messages,
         seed=seed,
         poison=1 / 3,
-        disturb=lambda progress: strikes.kill(progress, broker.kill, broker.start),
+        disturb=partial(strikes.kill, die=broker.kill, rise=broker.start, at=(1 / 5, 2 / 5)),
     )
 
     assert verdict.struck == {"broker killed": 2}

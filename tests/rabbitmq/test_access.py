@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pika
 import pytest
@@ -14,11 +15,23 @@ from pika.spec import BasicProperties
 
 import unimsg
 import unimsg.backends.rabbitmq
+from tests.chaos.proxy import CHUNK, Proxy
 from tests.rabbitmq.conftest import ignore, name, provided
-from tools.brokers.rabbitmq import PASSWORD, READER, READER_PASSWORD, USER
+from tools.brokers.rabbitmq import PASSWORD, USER
 from unimsg import codecs
-from unimsg.errors import ConnectError, NotFoundError, OptionError, PermissionDeniedError, UnroutableError
+from unimsg.errors import (
+    CapabilityError,
+    ConnectError,
+    MessageTooLargeError,
+    NotFoundError,
+    OptionError,
+    PermissionDeniedError,
+    RejectedError,
+    TimedOutError,
+    UnroutableError,
+)
 from unimsg.spi import Topology
+from unimsg.testing.conformance.world import eventually, gather
 
 pytestmark = pytest.mark.pending  # the backend is not finished: `make pending`
 
@@ -79,13 +92,81 @@ async def test_each_mistake_has_an_error_of_its_own(
     assert PASSWORD not in str(raised.value)
 
 
-async def test_who_may_not_publish_is_told(place: str, url: str) -> None:
-    """A user with read rights only; the message is certainly not there."""
+@pytest.mark.parametrize(
+    ("query", "message", "error", "says"),
+    [
+        ("", {"headers": {"h" * 256: "v"}}, RejectedError, "255"),
+        ("", {"headers": {"h": "v" * 130_000}}, RejectedError, "one frame"),
+        ("?priority=true", {"priority": 256}, RejectedError, "0 to 9"),
+        ("", {"priority": 1}, CapabilityError, "priority"),
+        ("", {"delay": 1}, CapabilityError, "delay"),
+        ("?max_body=10B", {"headers": {}}, MessageTooLargeError, "10"),
+    ],
+)
+async def test_what_the_server_would_refuse_is_refused_before(
+    url: str, query: str, message: dict[str, Any], error: type[Exception], says: str
+) -> None:
+    """Promise 19: the next message goes out on the same channel as if nothing had been."""
+    destination = await provided(url + query)
+    async with asyncio.timeout(5), unimsg.connect(url + query) as client:
+        await client.publish(destination, "1")
+        with pytest.raises(error, match=says) as raised:
+            await client.publish(destination, "more than ten", **message)
+        await client.publish(destination, "2")
+    assert type(raised.value) is error
+
+
+async def test_no_prefetch_is_no_limit_and_is_refused(url: str) -> None:
+    """Promise 18: zero means endless to the server."""
+    async with unimsg.connect(url) as client:
+        with pytest.raises(OptionError, match="prefetch"):
+            client.subscriber("d", group="g", prefetch=0)
+
+
+class Disguised(Proxy):
+    """A proxy behind which the server is another product."""
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        greeting = await reader.read(CHUNK)
+        writer.write(greeting.replace(b"RabbitMQ", b"OtherMQs"))
+        await super()._pass(reader, writer)
+
+
+async def test_a_server_that_nobody_knows_is_taken_as_it_is(
+    place: str, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A warning names it; nothing is lost for it."""
     destination = await provided(url)
-    async with unimsg.connect(f"amqp://{READER}:{READER_PASSWORD}@{place}") as client:
-        with pytest.raises(unimsg.Error) as raised:
-            await client.publish(destination, "no", timeout=2)
-    assert "ACCESS_REFUSED" in str(raised.value) or isinstance(raised.value, PermissionDeniedError)
+    async with (
+        Disguised(int(place.rpartition(":")[2])) as proxy,
+        unimsg.connect(f"amqp://{USER}:{PASSWORD}@127.0.0.1:{proxy.port}") as client,
+    ):
+        await client.publish(destination, "x")
+        got = await gather(client, destination, 1, group="g")
+    assert got.bodies == ["x"]
+    assert "no RabbitMQ that we know: 'OtherMQs'" in caplog.text
+
+
+@pytest.mark.parametrize("silent", [False, True], ids=["another-protocol", "silent"])
+async def test_a_server_that_does_not_shake_hands_cannot_be_reached(silent: bool) -> None:
+    """It answers in AMQP 1.0 and hangs up, or not at all; no socket stays behind."""
+    connections: list[asyncio.StreamReader] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(reader)
+        await reader.readexactly(8)
+        if not silent:
+            writer.write(b"AMQP\x00\x01\x00\x00")
+            writer.write_eof()
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server, asyncio.timeout(5):
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises((ConnectError, TimedOutError)):
+            async with unimsg.connect(f"amqp://127.0.0.1:{port}?open_timeout=1s"):
+                pass
+        await eventually(lambda: all(reader.at_eof() for reader in connections), "its end was told")
 
 
 async def test_what_is_not_there_is_not_found(url: str) -> None:

@@ -179,10 +179,9 @@ async def _attempt(parameters: Any, limit: float) -> Connection:  # noqa: ANN401
         async with asyncio.timeout(limit):
             result = await asyncio.shield(ended)
     except BaseException:
-        # given up in the middle of a handshake, pika fails an assertion of its own: let that end by itself
         await asyncio.wait((ended,), timeout=PATIENCE)
         if not ended.done():
-            way.abort()
+            _abandon(way)
             await asyncio.wait((ended,), timeout=CLOSING)
         if ended.done() and isinstance(ended.result(), AsyncioConnection):
             await Connection(ended.result()).aclose(abort=True)
@@ -190,6 +189,15 @@ async def _attempt(parameters: Any, limit: float) -> Connection:  # noqa: ANN401
     if isinstance(result, BaseException):
         raise innermost(result)
     return Connection(result)
+
+
+def _abandon(way: Any) -> None:  # noqa: ANN401 - pika's
+    """End an attempt to connect, wherever it stands: pika's own abort fails an assertion in a handshake."""
+    half_open = getattr(way._connector, "_amqp_conn", None)  # noqa: SLF001 - as said
+    if half_open is None:
+        way.abort()
+    else:
+        half_open._terminate_stream(ConnectionClosedByClient(200, "given up"))  # noqa: SLF001 - as said
 
 
 class _Loop:
