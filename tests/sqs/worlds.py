@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import cached_property
 from typing import Any
 from urllib.parse import quote
@@ -129,3 +130,15 @@ class AwsWorld(World):
         if self._operator is None:
             self._operator = await self.client()
         await self._operator.provision(topology)
+
+    async def restart(self) -> None:
+        """Nobody can kill SQS."""
+        self.cannot(
+            "no process of ours is the service, and the emulator forgets all when it ends: real AWS only"
+        )
+
+    @asynccontextmanager
+    async def cut(self) -> AsyncIterator[None]:
+        """Calls are broken one by one in `tests/sqs`, and by chance in `tests/chaos`."""
+        self.cannot("calls are broken one by one here, by a proxy of their own: tests/sqs, tests/chaos")
+        yield
