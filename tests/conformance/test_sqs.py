@@ -1,4 +1,7 @@
-"""Amazon SQS, held to the catalogue: both kinds of queues, on MiniStack; by both transports in `tests/sqs`."""
+"""Amazon SQS, held to the catalogue: both kinds of queues, on MiniStack.
+
+Law: by the lean transport, all of it; by botocore's, in the drills, what moves messages. `tests/sqs` has both.
+"""
 
 from __future__ import annotations
 
@@ -8,28 +11,54 @@ import pytest
 
 from tests.sqs.worlds import MINISTACK, AwsWorld
 from unimsg.testing.conformance import Catalogue
+from unimsg.testing.conformance.c_failures import PublishFailures
+from unimsg.testing.conformance.c_publish import Publish
+from unimsg.testing.conformance.d_delivery import Deliver
+from unimsg.testing.conformance.e_leases import Leases
+from unimsg.testing.conformance.e_settlement import Settlements
 
-pytestmark = pytest.mark.pending  # the backend is not finished: `make pending`
 
-
-class _Sqs(Catalogue):
+class _Sqs:
     scheme = "sqs"
+    options = ""
 
     @pytest.fixture
     async def world(self, broker_url: Callable[..., str]) -> AsyncIterator[AwsWorld]:
         async with AwsWorld(
-            broker_url("ministack"), self.scheme, environment="MiniStack 1.5.33", deviations=MINISTACK
+            broker_url("ministack"),
+            self.scheme,
+            environment="MiniStack 1.5.33",
+            deviations=MINISTACK,
+            options=self.options,
         ) as world:
             yield world
 
 
+@pytest.mark.pending  # the backend is not finished: `make pending`
 @pytest.mark.timeout(300)  # a hundred clients read the description of the service a hundred times
-class TestSqs(_Sqs):
+class TestSqs(_Sqs, Catalogue):
     """Standard queues."""
 
 
+@pytest.mark.pending  # as above
 @pytest.mark.timeout(300)  # as above
-class TestSqsFifo(_Sqs):
+class TestSqsFifo(_Sqs, Catalogue):
+    """FIFO queues."""
+
+    scheme = "sqs+fifo"
+
+
+class _ByBotocore(_Sqs, Publish, PublishFailures, Deliver, Settlements, Leases):
+    options = "&transport=botocore"
+
+
+@pytest.mark.drill
+class TestSqsByBotocore(_ByBotocore):
+    """Standard queues."""
+
+
+@pytest.mark.drill
+class TestSqsFifoByBotocore(_ByBotocore):
     """FIFO queues."""
 
     scheme = "sqs+fifo"

@@ -113,9 +113,10 @@ class AwsWorld(World):
         *,
         environment: str,
         deviations: Mapping[str, str],
+        options: str = "",
     ) -> None:
         super().__init__(
-            url_of(endpoint, scheme),
+            url_of(endpoint, scheme, options),
             environment=environment,
             tick=0.2,
             lease=3.0,
