@@ -32,9 +32,9 @@ async def proxy(endpoint: str) -> AsyncIterator[FaultProxy]:
         yield proxy
 
 
-@pytest.fixture(params=["lean", "botocore"])
+@pytest.fixture(params=["lean", pytest.param("botocore", marks=pytest.mark.drill)])
 def transport(request: pytest.FixtureRequest) -> str:
-    """Both ways to make calls."""
+    """Both ways to make calls; the one that is no default in the drills."""
     return str(request.param)
 
 
