@@ -12,7 +12,7 @@ import sys
 from benchmarks import page, plot
 from benchmarks.table import save, show
 
-ALL = ("consume", "publish", "retry", "idempotent", "embedded", "imports", "kafka", "rabbitmq", "sqs")
+ALL = ("consume", "publish", "retry", "idempotent", "embedded", "imports", "kafka", "rabbitmq", "activemq", "sqs")
 
 
 def main() -> int:

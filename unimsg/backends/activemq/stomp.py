@@ -17,7 +17,6 @@ UNESCAPED = frozenset({"CONNECT", "CONNECTED"})
 """Frames whose headers are taken as they are, so that a client of 1.0 can connect."""
 BEAT = b"\n"
 
-_ESCAPES = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", ":": "\\c"}
 _MEANINGS = {"\\\\": "\\", "\\n": "\n", "\\r": "\r", "\\c": ":"}
 _SPECIAL = re.compile(r"[\\\n\r:]")
 _ESCAPED = re.compile(r"\\.?", re.DOTALL)
@@ -37,15 +36,17 @@ class Frame(Struct, gc=False):
 
 def escape(text: str) -> str:
     """Return a header's name or value as it travels."""
-    return _SPECIAL.sub(_escaped, text) if _SPECIAL.search(text) else text
-
-
-def _escaped(found: re.Match[str]) -> str:
-    return _ESCAPES[found[0]]
+    if not _SPECIAL.search(text):
+        return text
+    return text.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r").replace(":", "\\c")
 
 
 def unescape(text: str) -> str:
     """Return what was meant; an escape that is not defined ends the connection, as the standard wants."""
+    if "\\" not in text:
+        return text
+    if "\\\\" not in text:  # each one begins an escape, as in every id of ActiveMQ: no need for a function
+        text = text.replace("\\c", ":").replace("\\n", "\n").replace("\\r", "\r")
     return _ESCAPED.sub(_meant, text) if "\\" in text else text
 
 
@@ -87,6 +88,11 @@ def beats(ours: tuple[int, int], theirs: str) -> tuple[int, int]:
     send = max(ours[0], wants) if ours[0] and wants else 0
     receive = max(ours[1], can) if ours[1] and can else 0
     return send, receive
+
+
+def _parts(line: str) -> tuple[str, str, str]:
+    name, colon, value = line.partition(":")
+    return unescape(name), colon, unescape(value)
 
 
 class Parser:
@@ -148,9 +154,10 @@ class Parser:
         seen = max(seen, at)
         end = buffer.find(b"\n\n", seen)
         width = 2
-        returned = buffer.find(b"\n\r\n", seen, end + 1 if end >= 0 else len(buffer))
-        if returned >= 0:
-            end, width = returned, 3
+        if buffer.find(b"\r", seen, end if end >= 0 else len(buffer)) >= 0:
+            returned = buffer.find(b"\n\r\n", seen, end + 1 if end >= 0 else len(buffer))
+            if returned >= 0:
+                end, width = returned, 3
         if end < 0 and len(buffer) - at <= HEAD_LIMIT:
             return None
         if end < 0 or end - at > HEAD_LIMIT:
@@ -164,16 +171,15 @@ class Parser:
             head.replace("\r\n", "\n").removesuffix("\r").split("\n") if "\r" in head else head.split("\n")
         )
         command = lines.pop(0)
-        escaped = "\\" in head and command not in UNESCAPED
-        headers: dict[str, str] = {}
-        for line in lines:
-            name, colon, value = line.partition(":")
-            if not colon:
-                raise ProtocolError(f"header {line[:40]!r} has no colon")
-            if escaped:
-                name, value = unescape(name), unescape(value)
-            if name not in headers:
-                headers[name] = value
+        if "\\" in head and command not in UNESCAPED:
+            parts = [_parts(line) if "\\" in line else line.partition(":") for line in lines]
+        else:
+            parts = [line.partition(":") for line in lines]
+        headers = {name: value for name, _, value in parts}
+        if "" in headers.values() and not all(colon for _, colon, _ in parts):
+            raise ProtocolError(f"a header has no colon: {head[:80]!r}")
+        if len(headers) != len(parts):
+            headers = {name: value for name, _, value in reversed(parts)}
         self._begun = Frame(command, headers), self._length(headers)
 
     def _length(self, headers: Mapping[str, str]) -> int:

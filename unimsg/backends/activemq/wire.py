@@ -201,11 +201,9 @@ def decode(frame: Frame, *, priority: bool = False) -> WireMessage:
     """Return the message of a MESSAGE frame; its priority only where priorities mean something."""
     told = frame.headers
     timestamp, urgency = told.get("timestamp"), told.get("priority") if priority else None
-    headers: Mapping[str, str] = {
-        name: value
-        for name, value in told.items()
-        if name not in HIDDEN and not (name.startswith("unimsg-") and name.rpartition(".")[0] in OURS)
-    }
+    headers: Mapping[str, str] = NO_HEADERS
+    if users := told.keys() - HIDDEN:
+        headers = {name: told[name] for name in told if name in users and name.rpartition(".")[0] not in OURS}
     if HEADERS in told:
         headers = _unpacked(told, headers)
     return Message(
@@ -251,12 +249,15 @@ def counts(frame: Frame) -> tuple[int, int]:
     """Return the executions that our header remembers, and the deliveries, this one included, as far as is known."""
     told = frame.headers
     again = told.get("redelivered") == "true"
+    if DELIVERIES not in told and ATTEMPTS not in told:
+        return 0, again + 1
     return _count(told.get(ATTEMPTS)), _count(told.get(DELIVERIES)) + again + 1
 
 
 def first_failed(frame: Frame) -> float | None:
     """Return when the first execution failed that our header remembers, in seconds since the epoch."""
-    return _count(frame.headers.get(FIRST_FAILED)) / 1000 or None
+    told = frame.headers.get(FIRST_FAILED)
+    return _count(told) / 1000 or None if told is not None else None
 
 
 def _count(text: str | None) -> int:
