@@ -45,7 +45,10 @@ class Redrive(Section):
 
     @requires(dead_letter="emulated")
     async def test_a_filter_says_which_dead_letters_are_redriven(self, world: World) -> None:
-        """H: filtered; the others stay, and so does one of another group; promises 14, 25."""
+        """H: filtered; the others stay, and so does one of another group; promises 14, 25.
+
+        A log gives nothing back out of its middle: what went from behind a letter that stays is looked at again.
+        """
         destination, dead = await with_dead_letters(world)
         client = await world.client()
         await publish(client, destination, 6)
@@ -58,13 +61,12 @@ class Redrive(Section):
         nobody = await client.redrive(dead, group="someone-else")
 
         assert (report.redriven, report.left, report.looked_at) == (3, 3, 6)
-        assert (nobody.redriven, nobody.left) == (0, 3)
         assert sorted(await left(client, destination, group=world.group)) == [1, 3, 5]
-        assert sorted(letter.message.body or b"" for letter in await letters(client, dead, world)) == [
-            b"0",
-            b"2",
-            b"4",
-        ]
+        kept = [letter.message.body for letter in await letters(client, dead, world)]
+        again = [body for body in kept if body in (b"1", b"3", b"5")]
+        assert (nobody.redriven, nobody.left) == (0, 3 + len(again))
+        assert sorted(body for body in kept if body not in again) == [b"0", b"2", b"4"]
+        assert world.is_log or not again
 
     @requires(dead_letter="emulated")
     async def test_a_dry_run_moves_nothing(self, world: World) -> None:
