@@ -27,7 +27,7 @@ async def main(plan: Plan, me: str) -> None:
     told = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
     ledger = Ledger(plan.events)
-    witness.watch_loops(ledger, me)
+    witness.watch_loops(ledger, me, plan.unanswered)
     router = Router()
 
     async def handle(delivery: Delivery[Body]) -> None:

@@ -37,6 +37,7 @@ class Plan(Struct, frozen=True, kw_only=True):
         work: how long a handler waits before its effect; some, so that messages are waited for, not consumers.
         patience: how long what had its effect may stay without a completion: it may have been written and not told.
             More than a lease.
+        unanswered: where a service answers no ack: for how long its connection must live on until one counts.
         stall: how long nothing may happen at all before the drill is over, and lost.
     """
 
@@ -67,6 +68,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     kills: int | None = None
     work: float = 0.002
     patience: float = 6.0
+    unanswered: float = 0.0
     stall: float = 90.0
 
     @property

@@ -12,9 +12,11 @@ import pytest
 
 from tests.chaos import witness
 from tests.chaos.ledger import Completed, Ledger, Line, Lost, read
+from tests.chaos.unanswered import Unanswered
 from unimsg.consuming.delivery import DONE, RUNNING
 from unimsg.errors import AssignmentLostError, Error
 from unimsg.spi import Assignment, Settlement
+from unimsg.testing.clock import ManualClock
 
 
 class Scene:
@@ -166,3 +168,48 @@ async def test_a_lost_connection_is_an_excuse_and_an_orderly_end_is_none(
     other = Scene(tmp_path / "other")
     await other.link.aclose(abort=True)
     assert other.lines() == [Lost("c#1", str(n), n, "connection lost") for n in (0, 1)]
+
+
+class Channel:
+    """A link whose acks nobody answers, and the witness on it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.link: Any = SimpleNamespace(lost=lambda assignments: None, aclose=self._aclose)
+        self.acks = Unanswered(self.link, Ledger(path), "c#1", patience=5.0)
+
+    def ack(self, *numbers: int) -> None:
+        """Ack some."""
+        self.acks.acked(SimpleNamespace(id=str(number), _seq=number) for number in numbers)
+
+    async def _aclose(self, *, abort: bool) -> None:
+        """Nothing to close."""
+
+    def lines(self) -> list[tuple[type[Line], str]]:
+        """What was written down."""
+        return [(type(line), line.id) for line in read([self._path]) if isinstance(line, Completed | Lost)]
+
+
+async def test_an_ack_that_nobody_answers_counts_when_its_connection_has_lived_on(tmp_path: Path) -> None:
+    """Before, it may not have arrived: then it is lost, and no completion that came again."""
+    async with ManualClock() as clock:
+        channel = Channel(tmp_path / "events")
+        channel.ack(1)
+        await clock.advance(4.0)
+        channel.ack(2)
+        assert channel.lines() == []
+        await clock.advance(1.0)
+        channel.link.lost([])
+
+    assert channel.lines() == [(Completed, "1"), (Lost, "2")]
+
+
+async def test_an_ack_that_nobody_answers_counts_when_the_server_said_goodbye(tmp_path: Path) -> None:
+    """An end without it is a loss."""
+    async with ManualClock():
+        orderly, aborted = Channel(tmp_path / "orderly"), Channel(tmp_path / "aborted")
+        for channel, abort in ((orderly, False), (aborted, True)):
+            channel.ack(1)
+            await channel.link.aclose(abort=abort)
+
+    assert (orderly.lines(), aborted.lines()) == ([(Completed, "1")], [(Lost, "1")])

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tests.chaos.ledger import Buried, Burying, Completed, Ledger, Lost
+from tests.chaos.unanswered import Unanswered
 from unimsg.consuming.delivery import DONE
 from unimsg.consuming.link import Link
 from unimsg.consuming.loop import ConsumingLoop
@@ -27,13 +28,16 @@ def identity(delivery: Any) -> tuple[int, str]:
     return delivery._seq, str(delivery.position or "")
 
 
-def watch_loops(ledger: Ledger, me: str) -> None:
-    """Watch every consuming loop of this process."""
+def watch_loops(ledger: Ledger, me: str, unanswered: float = 0.0) -> None:
+    """Watch every consuming loop of this process; see `Plan.unanswered`."""
+    open_acks: dict[Link, Unanswered] = {}
     finished, lost, opened = ConsumingLoop.finished, ConsumingLoop.lost, ConsumingLoop.open_link
 
     def on_finished(loop: ConsumingLoop, deliveries: Sequence[Any], outcome: str, /) -> None:
         link = loop.link
-        if outcome in FINAL and not (link is not None and link.settler.cumulative):
+        if outcome in FINAL and link in open_acks:
+            open_acks[link].acked(deliveries)
+        elif outcome in FINAL and not (link is not None and link.settler.cumulative):
             for delivery in deliveries:
                 ledger.write(Completed(me, delivery.id, delivery._seq))
         finished(loop, deliveries, outcome)
@@ -48,6 +52,8 @@ def watch_loops(ledger: Ledger, me: str) -> None:
         link = await opened(self)
         if link.settler.cumulative:
             Commits(link, ledger, me)
+        elif unanswered:
+            open_acks[link] = Unanswered(link, ledger, me, unanswered)
         return link
 
     ConsumingLoop.finished = on_finished  # type: ignore[method-assign]  # the one door to what becomes of a message
