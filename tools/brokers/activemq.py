@@ -33,6 +33,9 @@ STORE_PASSWORD = "unimsg-tests"  # noqa: S105 - of a key that is worth nothing
 OPENS = ("lang", "util", "net", "io", "util.concurrent", "util.concurrent.atomic", "security")
 MAX_FRAME = 1 << 20
 """Bytes of the largest frame that is taken: small, so that a test can go beyond it."""
+IDLE = 30
+"""Seconds after which the broker that all tests share forgets a destination without messages and consumers: a test asks
+what there is, and each one that is told takes a few milliseconds."""
 
 CONFIGURATION = """\
 <beans xmlns="http://www.springframework.org/schema/beans" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"
@@ -40,12 +43,15 @@ CONFIGURATION = """\
   http://www.springframework.org/schema/beans/spring-beans.xsd
   http://activemq.apache.org/schema/core http://activemq.apache.org/schema/core/activemq-core.xsd">
   <broker xmlns="http://activemq.apache.org/schema/core" useJmx="false" brokerName="unimsg" dataDirectory="{data}"
-          schedulerSupport="true" persistent="true" useShutdownHook="true" start="true">
+          schedulerSupport="true" persistent="true" useShutdownHook="true" start="true"
+          schedulePeriodForDestinationPurge="{tidy}">
     <destinationInterceptors><virtualDestinationInterceptor><virtualDestinations>
       <virtualTopic name="VirtualTopic.&gt;" prefix="Consumer.*." selectorAware="false"/>
     </virtualDestinations></virtualDestinationInterceptor></destinationInterceptors>
     <destinationPolicy><policyMap><policyEntries>
-      <policyEntry queue="&gt;" prioritizedMessages="true" producerFlowControl="true" expireMessagesPeriod="1000">
+      <policyEntry topic="&gt;" gcInactiveDestinations="true" inactiveTimeoutBeforeGC="{idle}"/>
+      <policyEntry queue="&gt;" prioritizedMessages="true" producerFlowControl="true" expireMessagesPeriod="1000"
+                   gcInactiveDestinations="true" inactiveTimeoutBeforeGC="{idle}">
         <deadLetterStrategy>
           <individualDeadLetterStrategy queuePrefix="DLQ." useQueueForQueueMessages="true"/>
         </deadLetterStrategy>
@@ -92,7 +98,13 @@ class Broker:
     """One broker."""
 
     def __init__(
-        self, folder: Path, cache: Path, *, data: Path | None = None, max_frame: int = MAX_FRAME
+        self,
+        folder: Path,
+        cache: Path,
+        *,
+        data: Path | None = None,
+        max_frame: int = MAX_FRAME,
+        tidy: bool = False,
     ) -> None:
         self.folder = folder
         self.data = data if data is not None else folder / "data"
@@ -102,6 +114,7 @@ class Broker:
         self.process: Process | None = None
         self._cache = cache
         self._max_frame = max_frame
+        self._tidy = tidy
 
     @property
     def url(self) -> str:
@@ -165,6 +178,8 @@ class Broker:
         transport = f"transport.hbGracePeriodMultiplier=1.5&amp;wireFormat.maxFrameSize={self._max_frame}"
         configuration = CONFIGURATION.format(
             data=self.data,
+            tidy=5000 if self._tidy else 0,
+            idle=IDLE * 1000,
             user=USER,
             password=PASSWORD,
             reader=READER,
@@ -203,7 +218,7 @@ def answers(port: int) -> bool:
 
 def start(folder: Path, cache: Path) -> Running:
     """Start one broker for the tests."""
-    broker = Broker(folder, cache)
+    broker = Broker(folder, cache, tidy=True)
     try:
         broker.start()
     except BaseException:

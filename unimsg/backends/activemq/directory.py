@@ -30,7 +30,7 @@ END, QUEUES, TOPICS = "TempQueue", "Queue", "Topic"
 ALL = str(1 << 20)
 """Prefetch: as many destinations are told before the end is."""
 PATIENCE = 3.0
-"""Seconds for the end of the replay, after the broker has answered that it took the last of our frames."""
+"""Seconds without anything told, after the broker has answered that it took the last of our frames."""
 REMOVED = 1
 """`DestinationInfo.REMOVE_OPERATION_TYPE`."""
 
@@ -99,9 +99,7 @@ class Directory:
         connection = await self._endpoints.connect(look.take, look.lost)
         try:
             await look.begin(connection, places, within=self._options.open_timeout)
-            async with asyncio.timeout(PATIENCE):
-                await look.complete
-            return look.known()
+            return await look.known()
         except (TimeoutError, PermissionDeniedError, msgspec.MsgspecError, LookupError) as error:
             self._tells = False
             log.warning(
@@ -137,7 +135,7 @@ class _Look:
         self._prefix = prefix
         self._told: dict[str, list[Frame]] = {kind: [] for kind in (END, QUEUES, TOPICS)}
         self._own = b""
-        self.complete: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._complete: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def begin(self, connection: Connection, places: Sequence[str], *, within: float) -> None:
         """Subscribe to all, make what is to be made, then a queue that goes with the connection."""
@@ -155,17 +153,27 @@ class _Look:
         kind = frame.headers["subscription"]
         if kind in self._told:
             self._told[kind].append(frame)
-        if kind == END and self._own in frame.body and not self.complete.done():
-            self.complete.set_result(None)
+        if kind == END and self._own in frame.body and not self._complete.done():
+            self._complete.set_result(None)
 
     def lost(self, error: Error) -> None:
         """The connection ended."""
-        if not self.complete.done():
-            self.complete.set_exception(error)
-            self.complete.exception()  # whoever looks may have learnt of it before
+        if not self._complete.done():
+            self._complete.set_exception(error)
+            self._complete.exception()  # whoever looks may have learnt of it before
 
-    def known(self) -> Known:
-        """Return what was told."""
+    async def known(self) -> Known:
+        """Return what was told, when that is all.
+
+        Raises:
+            TimeoutError: nothing is told; the ConnectionLostError of the connection, when that ended.
+        """
+        seen = -1
+        while not self._complete.done():
+            if seen == (seen := sum(map(len, self._told.values()))):
+                raise TimeoutError
+            await asyncio.wait([self._complete], timeout=PATIENCE)
+        self._complete.result()
         return Known(_read(self._told[TOPICS]), _read(self._told[QUEUES]))
 
 
