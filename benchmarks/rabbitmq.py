@@ -27,7 +27,7 @@ from unimsg import codecs
 from unimsg.message import Message
 from unimsg.spi import Topology
 
-MESSAGES = 10_000
+MESSAGES = 5_000
 IN_FLIGHT, PREFETCH = 100, 200
 BODY = bytes(1024)
 LARGE, LARGE_ONES = 1 << 20, 50
