@@ -10,7 +10,7 @@ import random
 import pytest
 
 from unimsg.backends.rabbitmq.confirms import Batch, Confirms
-from unimsg.errors import OutcomeUnknownError, UnavailableError, UnroutableError
+from unimsg.errors import OutcomeUnknownError, RejectedError, UnavailableError, UnroutableError
 from unimsg.message import Receipt
 
 
@@ -117,6 +117,19 @@ async def test_when_the_channel_ends_what_is_in_flight_is_unknown() -> None:
 
     assert batch.settled.done()
     assert [type(outcome) for outcome in batch.outcomes] == [Receipt, UnroutableError, OutcomeUnknownError]
+
+
+@pytest.mark.parametrize(("in_flight", "ends"), [(1, ["RejectedError"]), (2, ["OutcomeUnknownError"] * 2)])
+async def test_a_refusal_that_names_no_message_is_certain_for_one_alone(
+    in_flight: int, ends: list[str]
+) -> None:
+    """Promise 2: a channel that ends for a lack of rights or for a size does not say for which message."""
+    confirms = Confirms("orders")
+    batch, _ = sent(confirms, *map(str, range(in_flight)))
+
+    confirms.lost("gone", RejectedError("not allowed"))
+
+    assert kinds(batch) == ends
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -11,8 +11,8 @@ from pika.exceptions import ChannelClosedByBroker, ConnectionClosedByBroker
 from unimsg.backends.rabbitmq import Options, declare
 from unimsg.backends.rabbitmq.capabilities import refine, version_of
 from unimsg.backends.rabbitmq.topology import arguments
-from unimsg.backends.rabbitmq.trouble import Conflict, conflict, translate
-from unimsg.errors import NotFoundError, OptionError, PermissionDeniedError
+from unimsg.backends.rabbitmq.trouble import Conflict, conflict, reason, refusal, translate
+from unimsg.errors import MessageTooLargeError, NotFoundError, OptionError, PermissionDeniedError
 from unimsg.options import parse, render
 
 
@@ -133,3 +133,38 @@ def test_a_conflict_shows_both_sides(text: str, both: Conflict) -> None:
     assert conflict(error) == both
     assert both.is_ in str(translate(error))
     assert both.wanted in str(translate(error))
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "kind"),
+    [
+        (
+            406,
+            "PRECONDITION_FAILED - message size 11 is larger than configured max size 10",
+            MessageTooLargeError,
+        ),
+        (403, "ACCESS_REFUSED - write access to exchange 'e' in vhost '/' refused", PermissionDeniedError),
+        (404, "NOT_FOUND - no exchange 'e' in vhost '/'", NotFoundError),
+        (406, "PRECONDITION_FAILED - unknown delivery tag 7", type(None)),
+        (541, "INTERNAL_ERROR", type(None)),
+    ],
+)
+def test_what_a_server_has_against_a_message(code: int, text: str, kind: type[object]) -> None:
+    """Whatever else ends a channel says nothing about what was in flight."""
+    assert type(refusal(ChannelClosedByBroker(code, text))) is kind
+
+
+def test_a_channel_that_ended_for_a_slow_handler_says_what_to_do() -> None:
+    """Other reasons are told as the server tells them."""
+    late = "PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out. Timeout value used: 1800000 ms."
+
+    assert "consumer-timeout=" in reason(ChannelClosedByBroker(406, late))
+    assert "gone" in reason(ChannelClosedByBroker(404, "gone"))
+
+
+def test_what_a_queue_is_lowers_what_is_promised() -> None:
+    """Principle 1: a transient queue keeps nothing, whatever the options say."""
+    assert refine(declare(Options()), "quorum", (4, 0)).durability == "disk"
+    assert refine(declare(Options()), "classic", (4, 0), durable=False).durability == "memory"
+    assert refine(declare(Options(priority=True)), "quorum", (4, 0)).priority is False
+    assert refine(declare(Options(priority=True)), "classic", (4, 0)).priority is True
