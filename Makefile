@@ -16,7 +16,7 @@ demo: .venv/.core ## run the example on real events; needs no server, only the c
 	@$(PY) -m examples.earthquakes
 
 test: .venv/.dev ## run the whole suite with branch coverage; the last line is the runner's
-	@$(PY) -m pytest --numprocesses auto --dist loadgroup --cov --cov-report term
+	@$(PY) -m tools.brokers run -- $(PY) -m pytest --numprocesses auto --dist loadgroup --cov --cov-report term
 
 pending: .venv/.dev ## hold the backends that are not finished to the catalogue
 	@$(PY) -m tools.brokers run kafka rabbitmq activemq ministack -- $(PY) -m pytest -m pending --numprocesses auto --dist loadgroup
@@ -36,7 +36,8 @@ bench: .venv/.bench ## measure ours beside the peers, in one run
 	@$(PY) -m benchmarks
 
 drills: .venv/.dev ## kill processes at random and count what was lost (takes minutes)
-	@$(PY) -m pytest tests/chaos -m drill --timeout 3600
+	@$(PY) -m tools.brokers run ministack -- $(PY) -m pytest tests/chaos tests/conformance/test_sqs.py tests/sqs \
+	  -m drill --timeout 3600
 	@UNIMSG_SCALE=1 $(PY) -m pytest --numprocesses auto --timeout 600 tests/conformance/test_memory.py \
 	  tests/conformance/test_sqlite.py tests/conformance/test_shapes.py
 

@@ -22,7 +22,7 @@ from unimsg.spi import Topology
 BATCHES = ("SendMessageBatch", "DeleteMessageBatch", "ChangeMessageVisibilityBatch")
 SMALL_ONE = 5_000
 """Messages of a small drill at most."""
-SMALL = [pytest.mark.pending, pytest.mark.timeout(240)]
+SMALL = [pytest.mark.timeout(240)]
 FULL = [pytest.mark.drill, pytest.mark.timeout(1800)]
 CASES = [pytest.param(600, 1, marks=SMALL, id="small")]
 CASES += [pytest.param(100_000, seed, marks=FULL, id=f"full-{seed}") for seed in (1, 2, 3)]

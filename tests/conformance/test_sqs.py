@@ -34,13 +34,11 @@ class _Sqs:
             yield world
 
 
-@pytest.mark.pending  # the backend is not finished: `make pending`
 @pytest.mark.timeout(300)  # a hundred clients read the description of the service a hundred times
 class TestSqs(_Sqs, Catalogue):
     """Standard queues."""
 
 
-@pytest.mark.pending  # as above
 @pytest.mark.timeout(300)  # as above
 class TestSqsFifo(_Sqs, Catalogue):
     """FIFO queues."""

@@ -29,8 +29,6 @@ from unimsg.message import Message, Receipt
 from unimsg.spi import Received, Settlement
 from unimsg.testing.conformance.world import eventually
 
-pytestmark = pytest.mark.pending  # the backend is not finished: `make pending`
-
 LATER = 1e9
 
 

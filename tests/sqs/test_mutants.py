@@ -24,8 +24,6 @@ from unimsg.consuming.intake import Intake
 from unimsg.errors import OutcomeUnknownError
 from unimsg.testing.mutants import Patch
 
-pytestmark = pytest.mark.pending  # the backend is not finished: `make pending`
-
 LIMIT = 20.0
 """Seconds after which a test hangs."""
 

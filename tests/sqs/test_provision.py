@@ -19,8 +19,6 @@ from tests.sqs.worlds import KEYS, REGION, url_of
 from unimsg.errors import OptionError, UnroutableError
 from unimsg.spi import Drift, Topology
 
-pytestmark = pytest.mark.pending  # the backend is not finished: `make pending`
-
 ALL = pytest.mark.parametrize("scheme", ["sqs", "sqs+fifo", "sns", "sns+fifo"])
 TOPICS = pytest.mark.parametrize("scheme", ["sns", "sns+fifo"])
 

@@ -19,8 +19,6 @@ from unimsg.client import Client
 from unimsg.spi import Received, Settlement
 from unimsg.testing.conformance.world import eventually
 
-pytestmark = pytest.mark.pending  # the backend is not finished: `make pending`
-
 
 async def taken(client: Client, queue: str, count: int) -> tuple[SqsReceiver, list[Received]]:
     """Publish some, and take them into hand."""
