@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pika
 import pytest
@@ -204,14 +204,29 @@ async def test_an_argument_that_is_not_ours_does_not_hide_the_order(url: str) ->
         await client.subscriber(destination, group="g").run_until_idle(ignore)
 
 
-async def test_drift_shows_both_sides(url: str) -> None:
-    """What there is and what was wanted; nothing of it is changed."""
-    destination = await provided(f"{url}?queues=classic")
-    async with unimsg.connect(url) as client:
-        drifts = await client.provision(Topology(destination=destination, groups=["g"]), mode="existing")
+async def test_drift_shows_all_that_differs_with_both_sides(url: str) -> None:
+    """What there is and what was wanted, though the server tells one at a time; nothing of it is changed."""
+    destination = await provided(f"{url}?queues=classic", **{"max-length": "5"})
+    wanted = Topology(destination=destination, groups=["g", "h"], settings={"exchange": "topic"})
+    steps: list[tuple[Literal["existing", "ensure"], str]] = [
+        ("existing", "missing"),
+        ("ensure", "created"),
+        ("existing", "present"),
+    ]
+    async with unimsg.connect(f"{url}?ordering=key") as client:
+        for mode, state in steps:
+            drifts = {drift.what: drift for drift in await client.provision(wanted, mode=mode)}
 
-    (differs,) = [drift for drift in drifts if drift.state == "differs"]
-    assert (differs.what, differs.detail) == ("group g", "x-queue-type: classic, not quorum")
+            exchange, queue, other = (
+                drifts[it] for it in (f"destination {destination}", "group g", "group h")
+            )
+            assert (exchange.state, exchange.detail) == ("differs", "type: fanout, not topic")
+            assert queue.state == "differs"
+            assert {"x-queue-type: classic, not quorum", "x-max-length: 5, not none"} <= set(
+                queue.detail.split("; ")
+            )
+            assert "x-single-active-consumer: none, not true" in queue.detail
+            assert other.state == state
 
 
 async def test_beside_plain_pika_both_ways(url: str) -> None:
