@@ -107,17 +107,20 @@ async def test_the_broker_is_killed_twice(
 async def test_delayed_retries_outlive_a_killed_broker(
     drill: Drill, broker: Broker, messages: int, seed: int
 ) -> None:
-    """I: a third of all fails three times, so it waits in the scheduler when the broker is killed; promises 1, 5, 9."""
+    """I: a tenth of all fails three times, so some waits in the scheduler when the broker is killed; promises 1, 5, 9.
+
+    With more of them the breaker would rest the consumers, and nothing would wait at the broker.
+    """
     verdict = await drill(
         through(broker.port, ordering="none"),
         messages=messages,
         seed=seed,
-        poison=1 / 3,
+        poison=0.1,
         disturb=lambda progress: strikes.kill(progress, broker.kill, broker.start),
     )
 
     assert verdict.struck == {"broker killed": 2}
-    assert verdict.dead > messages / 4
+    assert verdict.dead > messages / 15
 
 
 @sizes(1_500, 20_000)

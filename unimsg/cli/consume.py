@@ -123,10 +123,16 @@ async def tail(url: str, destination: str, *, form: Form, most: int | None) -> N
 async def _make(client: Client, destination: str, group: str) -> None:
     """Make a group of a destination that is there, where groups do not come into being by themselves."""
     backend = client.backend
-    if client.capabilities.replay != "none" or not (
-        isinstance(backend, Provisions) and isinstance(backend, Forgets)
-    ):
+    if client.capabilities.replay != "none":
         return
+    if not (isinstance(backend, Provisions) and isinstance(backend, Forgets)):
+        raise CapabilityError(
+            "tail would leave a group behind that keeps every message: here it cannot be dropped; provision a group of "
+            "your own and consume with it",
+            missing=("groups",),
+            backend=client.options.scheme,
+            destination=destination,
+        )
     topology = Topology(destination=destination, groups=[group])
     looked = await client.provision(topology, mode="existing")
     if not any(drift.what.startswith("destination") and drift.state == "missing" for drift in looked):
