@@ -130,6 +130,7 @@ class Judge:
         self._effects: dict[Record, list[Deed]] = {}
         self._burials: dict[Record, list[Deed]] = {}
         self._handled: set[str] = set()
+        self._failed_and_lost: Counter[str] = Counter()
         self._in_hand: dict[tuple[str, str, int], Deed] = {}
         self._killing: set[str] = set()
         self._killed: set[str] = set()
@@ -227,6 +228,10 @@ class Judge:
             self._verdict.losses[line.why or "lost"] += 1
             if deed is not None:
                 deed.lost = line.why or "lost"
+            elif (
+                line.id in self._poisoned
+            ):  # its retry may be a copy that is stored, and the original comes too
+                self._failed_and_lost[line.id] += 1
         elif deed is not None:
             deed.completed = True
 
@@ -296,10 +301,13 @@ class Judge:
                     self._verdict.accuse(f"{accusation} {how}", [record.id])
 
     def _copied(self, record: Record, copies: Counter[str], excused: Counter[str], accusation: str) -> None:
-        """One more copy of a message: there may be one for each send that was not refused."""
+        """One more copy of a message: there may be one for each send that was not refused, and for each lost retry."""
         ends = self._ends[record.id]
-        if copies[record.id] <= ends.total() - ends["not published"]:
+        sent = ends.total() - ends["not published"]
+        if copies[record.id] <= sent:
             excused["sent again"] += 1
+        elif copies[record.id] <= sent + self._failed_and_lost[record.id]:
+            excused["retry lost in hand"] += 1
         else:
             self._verdict.accuse(f"{accusation} more often than sent", [record.id])
 

@@ -280,6 +280,20 @@ def test_a_resent_message_may_be_there_once_for_each_send_where_nobody_recognise
     }
 
 
+def test_a_retry_that_was_lost_in_hand_may_be_there_beside_its_original() -> None:
+    """Promise 9: where a retry is a copy, a crash between copy and ack makes one more; the healthy have none."""
+    dead = [Dead("a"), Dead("a")]
+    twice = [*buried("a"), Completed("c#1", "a"), *buried("a", take=1), Completed("c#1", "a", 1), *dead]
+    lost = Lost("c#1", "a", 7, "AssignmentLostError")
+
+    assert Judge(once=False).judge([*POISON, *twice]).violations == {
+        "buried again more often than sent": ["a"]
+    }
+    assert Judge(once=False).judge([*POISON, lost, *twice]).violations == {}
+    healthy: list[Line] = [*GOOD, Lost("c#1", "a", 7, "AssignmentLostError"), effect("a", "c#2")]
+    assert Judge(once=False).judge(healthy).violations
+
+
 def test_a_copy_is_told_from_the_same_one_again_where_the_service_says_where_it_stands() -> None:
     """Two sends are no excuse for one copy to come twice."""
     sends: list[Line] = [*sent("a", how="unknown"), *sent("a")]
