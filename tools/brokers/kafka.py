@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import signal
 import socket
+import struct
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from tools.brokers import certificates, maven
 from tools.brokers.process import Process, Running, await_answer, free_ports, spawn
@@ -37,6 +40,8 @@ CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qg"
 LISTENERS = ("PLAINTEXT", "CONTROLLER", "SASL_PLAINTEXT", "SASL_SSL", "SSL", "IAM")
 SECURITY = {"CONTROLLER": "PLAINTEXT", "IAM": "SASL_SSL"}
 MECHANISMS = "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER"
+HEARTBEAT, HEARTBEATS = 0.5, 4
+"""Seconds between two; after so many the controller has seen that a broker was away."""
 REAUTHENTICATE = 4.0
 """Seconds after which the IAM listener asks for a new token."""
 
@@ -108,8 +113,13 @@ class Cluster:
         self.processes[broker].signal(signal.SIGSTOP)
 
     def thaw(self, broker: int) -> None:
-        """It goes on."""
+        """It goes on; returns when it has been one of the cluster for some heartbeats: it may be put out first."""
         self.processes[broker].signal(signal.SIGCONT)
+        port, beats = self._ports[broker, "PLAINTEXT"], 0
+        while beats < HEARTBEATS:
+            self._await(broker)
+            time.sleep(HEARTBEAT)
+            beats = beats + 1 if serves(broker, port) else 0
 
     def stop(self) -> None:
         """End all brokers."""
@@ -128,7 +138,7 @@ class Cluster:
 
     def _await(self, broker: int) -> None:
         port = self._ports[broker, "PLAINTEXT"]
-        await_answer(lambda: answers(port), self.processes[broker], self._log(broker))
+        await_answer(lambda: serves(broker, port), self.processes[broker], self._log(broker))
 
     def _format(self, broker: int) -> subprocess.Popen[bytes]:
         users: list[str] = []
@@ -188,7 +198,7 @@ class Cluster:
             "num.network.threads": "2",
             "num.io.threads": "2",
             "broker.session.timeout.ms": "3000",  # a dead leader is replaced in three seconds, not nine
-            "broker.heartbeat.interval.ms": "500",
+            "broker.heartbeat.interval.ms": str(int(HEARTBEAT * 1000)),
             "controller.quorum.election.timeout.ms": "500",
             "controller.quorum.fetch.timeout.ms": "1000",
         }
@@ -246,15 +256,27 @@ class Cluster:
         return lines
 
 
-def answers(port: int) -> bool:
-    """Whether a broker answers ApiVersions."""
+def serves(broker: int, port: int) -> bool:
+    """Whether a broker answers, and the cluster counts it in: one that was away too long is fenced for a moment.
+
+    Asks for the metadata of no topic, version 5 (https://kafka.apache.org/protocol#The_Messages_Metadata).
+    """
+    ask = struct.pack(">hhih4sib", 3, 5, 1, 4, b"ping", 0, 0)
     try:
-        with socket.create_connection(("127.0.0.1", port), 1.0) as connection:
-            connection.settimeout(1.0)
-            connection.sendall(b"\0\0\0\x0e\0\x12\0\0\0\0\0\1\0\4ping")
-            return len(connection.recv(64)) > 8  # noqa: PLR2004 - a length and a correlation id
-    except OSError:
+        with socket.create_connection(("127.0.0.1", port), 1.0) as there, there.makefile("rb") as answer:
+            there.sendall(struct.pack(">i", len(ask)) + ask)
+            _, _, _, count = struct.unpack(">4i", answer.read(16))
+            return any(_broker(answer) == broker for _ in range(count))
+    except (OSError, struct.error):
         return False
+
+
+def _broker(answer: BinaryIO) -> int:
+    """Read a broker out of an answer, and return its number."""
+    number, host = struct.unpack(">ih", answer.read(6))
+    _, rack = struct.unpack(">ih", answer.read(host + 6)[host:])
+    answer.read(max(rack, 0))
+    return int(number)
 
 
 def start(folder: Path, cache: Path) -> Running:
