@@ -121,20 +121,22 @@ MISTAKES: dict[str, tuple[str, str, Any, str]] = {
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 async def test_a_mistake_is_told(mistake: str, listener: Listener, url: str, certificates: Path) -> None:
-    """By its own error, with what to do; at the first open it is permanent."""
+    """By its own error, in less than five seconds, with what to do; at the first open it is permanent."""
     at, query, kind, told = MISTAKES[mistake]
     servers = url.removeprefix("kafka://") if at == "PLAINTEXT" else listener(at)
     query = query.replace("CA", f"{certificates}/ca.pem").replace("STRANGER", f"{certificates}/stranger.pem")
 
     with pytest.raises(kind, match=told) as raised:
-        async with unimsg.connect(f"kafka://{servers}?{query}" if query else f"kafka://{servers}"):
+        async with unimsg.connect(f"kafka://{servers}?open_timeout=5s&{query}".rstrip("&")):
             pass
     assert "wrong" not in str(raised.value)
 
 
 async def test_an_expired_token_is_told(listener: Listener) -> None:
     """The broker answers it with silence, and the client library takes that for a success."""
-    options = Options(servers=listener("SASL_PLAINTEXT"), auth="oauth", token=token(-5), tls="off")
+    options = Options(
+        servers=listener("SASL_PLAINTEXT"), auth="oauth", token=token(-5), tls="off", open_timeout=5.0
+    )
 
     with pytest.raises(PermissionDeniedError, match="token"):
         async with unimsg.connect(options):

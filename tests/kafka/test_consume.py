@@ -15,10 +15,12 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import UnknownError
 
 import unimsg
 from tests.kafka.conftest import MakeTopic
 from unimsg.backends.kafka import Options, native, wire
+from unimsg.backends.kafka.positions import Positions
 from unimsg.consuming import intake
 from unimsg.errors import BackendError, OptionError
 from unimsg.message import Message, Position
@@ -212,6 +214,25 @@ async def test_a_group_begins_where_it_is_told(start: str, url: str, topic: Make
 
 async def _ignore(_: object) -> None:
     """It is acked."""
+
+
+async def test_a_share_that_could_not_be_begun_is_asked_for_again(
+    url: str, topic: MakeTopic, group: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rule 7: else its partitions would stay paused, and nobody would be told."""
+    name, begin = await topic(partitions="1"), Positions.begin
+    failures = [UnknownError("says the test")]
+
+    async def fail_once(positions: Positions, parts: Any) -> None:
+        if failures:
+            raise failures.pop()
+        await begin(positions, parts)
+
+    monkeypatch.setattr(Positions, "begin", fail_once)
+    async with connected(url) as client:
+        await client.publish(name, "x", key="k")
+        assert (await gather(client, name, 1, group=group)).bodies == ["x"]
+    assert not failures
 
 
 async def test_a_group_is_moved_only_when_it_is_alone(url: str, topic: MakeTopic, group: str) -> None:

@@ -13,11 +13,11 @@ import pytest
 
 import unimsg
 from tools.brokers.kafka import Cluster
-from unimsg.errors import ConnectError, NotSentError, OutcomeUnknownError
+from unimsg.errors import BackendError, NotSentError, OutcomeUnknownError
 from unimsg.spi import Topology
 from unimsg.testing.conformance.world import consuming, eventually
 
-pytestmark = [pytest.mark.pending, pytest.mark.xdist_group("frail-kafka"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.pending, pytest.mark.xdist_group("frail-kafka"), pytest.mark.timeout(300)]
 
 
 @pytest.fixture
@@ -89,28 +89,21 @@ async def test_a_client_of_a_frozen_broker_can_be_closed(
 async def test_a_broker_that_dies_is_waited_for(
     cluster: Cluster, client: unimsg.Client, request: pytest.FixtureRequest, group: str
 ) -> None:
-    """Rule 7: health tells, nothing is lost, nothing has to be done."""
+    """Rule 7: nothing is lost, nothing has to be done; a probe tells, and finds the way to the cluster anew."""
     name, got = request.node.name, set[Any]()
 
     async def note(delivery: unimsg.Delivery[Any]) -> None:
         got.add(delivery.body)
 
-    async with consuming(client, name, note, group=group) as subscriber:
+    async with consuming(client, name, note, group=group):
         await client.publish(name, "before", key="k")
         await eventually(lambda: "before" in got, "the first is handled")
+        await client.backend.probe()
         await asyncio.to_thread(cluster.kill, 1)
+        with pytest.raises(BackendError):
+            await client.backend.probe()
         during = asyncio.create_task(client.publish(name, "during", key="k", timeout=90))
         await asyncio.to_thread(cluster.restart, 1)
         await during
         await eventually(lambda: "during" in got, "the second is handled")
-    assert subscriber.health().counters["lost"] >= 0
-
-
-async def test_a_probe_tells(cluster: Cluster, client: unimsg.Client) -> None:
-    """A: it fails while nobody answers, and passes again; the way to the cluster is found anew."""
-    await client.backend.probe()
-    await asyncio.to_thread(cluster.kill, 1)
-    with pytest.raises((ConnectError, unimsg.errors.BackendError)):
         await client.backend.probe()
-    await asyncio.to_thread(cluster.restart, 1)
-    await client.backend.probe()

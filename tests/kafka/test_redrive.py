@@ -1,6 +1,6 @@
 """Redrive out of a Kafka topic: a log gives nothing back out of its middle, and no effect is had twice for it.
 
-Law: the reason for the one deviation from the catalogue, as a fact: a group has one number for each partition.
+Law: what the catalogue lets a log do, as a fact: a group has one number for each partition.
 """
 
 from __future__ import annotations
