@@ -1,9 +1,8 @@
 """What ActiveMQ Classic can do, as options leave it; what Amazon MQ limits.
 
 Sources: the ActiveMQ Classic manual (https://activemq.apache.org/components/classic/documentation: stomp,
-message-groups, virtual-destinations, delay-and-schedule-message-delivery), read 2026-11. The conformance suite is not
-yet green on a real broker. Amazon MQ: its developer guide, "Amazon MQ for ActiveMQ", read 2026-11;
-not run against AWS.
+message-groups, virtual-destinations, delay-and-schedule-message-delivery), read 2026-11; held by the conformance suite
+on ActiveMQ Classic 5.19.1. Amazon MQ: its developer guide, "Amazon MQ for ActiveMQ", read 2026-11; not run against AWS.
 """
 
 from __future__ import annotations
