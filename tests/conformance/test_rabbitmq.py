@@ -15,8 +15,6 @@ from pika.spec import BasicProperties
 from unimsg.testing.conformance import Catalogue, World
 from unimsg.testing.conformance.world import Foreign
 
-pytestmark = pytest.mark.pending  # the backend is not finished: `make pending`
-
 
 class Plain:
     """pika's blocking connection, without us."""

@@ -33,8 +33,6 @@ from unimsg.errors import (
 from unimsg.spi import Topology
 from unimsg.testing.conformance.world import eventually, gather
 
-pytestmark = pytest.mark.pending  # the backend is not finished: `make pending`
-
 
 async def works(url: str) -> None:
     """A message goes out and comes back."""

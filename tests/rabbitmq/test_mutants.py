@@ -22,8 +22,6 @@ from unimsg.backends.rabbitmq.receiver import RabbitReceiver
 from unimsg.message import Receipt
 from unimsg.testing.mutants import Patch
 
-pytestmark = pytest.mark.pending  # the backend is not finished: `make pending`
-
 LIMIT = 20.0
 """Seconds after which a test hangs."""
 SHORT = 3.0

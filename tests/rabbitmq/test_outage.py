@@ -29,7 +29,7 @@ from unimsg.errors import (
 from unimsg.spi import Settlement, Topology
 from unimsg.testing.conformance.world import consuming, eventually, gather
 
-pytestmark = [pytest.mark.pending, pytest.mark.xdist_group("rabbitmq-outage"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.xdist_group("rabbitmq-outage"), pytest.mark.timeout(180)]
 
 SERVER_LIMIT = 1_000_000
 WRITER, WRITER_PASSWORD = "writer", "writer-secret"

@@ -7,14 +7,10 @@ from __future__ import annotations
 
 import time
 
-import pytest
-
 from tests.rabbitmq.conftest import bare, rest, take
 from unimsg.errors import AssignmentLostError, UnroutableError
 from unimsg.message import Message, Receipt
 from unimsg.spi import Settlement
-
-pytestmark = pytest.mark.pending  # the backend is not finished: `make pending`
 
 
 async def test_what_was_not_acked_comes_again(url: str) -> None:
