@@ -10,7 +10,7 @@ import asyncio
 import importlib.util
 import os
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,6 +27,7 @@ from unimsg import codecs
 from unimsg.message import Message
 from unimsg.spi import Topology
 
+URL = "UNIMSG_TEST_RABBITMQ_URL"
 MESSAGES = 5_000
 IN_FLIGHT, PREFETCH = 100, 200
 BODY = bytes(1024)
@@ -36,7 +37,7 @@ STALL = "RabbitMQ, 1 MB bodies: longest turn of the loop"
 PEER = "aio-pika"
 OURS, MANY, RAW, FASTSTREAM, BRIDGE = "unimsg", "unimsg publish_many", "raw pika", "FastStream", "mq-bridge"
 
-Run: TypeAlias = Callable[[], Awaitable[None]]
+Run: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 
 BARS = [
     Bar(PUBLISH, PEER, 0.35),
@@ -49,9 +50,8 @@ BARS = [
 @contextmanager
 def broker() -> Iterator[str]:
     """Give the URL of a broker."""
-    url = os.environ.get("UNIMSG_TEST_RABBITMQ_URL") or getattr(found("rabbitmq"), "environment", {}).get(
-        "UNIMSG_TEST_RABBITMQ_URL"
-    )
+    running = found("rabbitmq")
+    url = os.environ.get(URL) or (running.environment[URL] if running is not None else None)
     if url:
         yield url
         return
@@ -274,8 +274,7 @@ def aio_pika_in(url: str, destination: str, groups: Iterator[str]) -> Run:
         async with await peer.connect_robust(url) as connection:
             channel = await connection.channel()
             await channel.set_qos(prefetch_count=PREFETCH)
-            queue = await channel.get_queue(f"{destination}.{next(groups)}")
-            await queue.consume(handle)
+            await (await channel.get_queue(f"{destination}.{next(groups)}")).consume(handle)
             await done.wait()
 
     return run
@@ -325,9 +324,6 @@ def bridge_in(url: str, destination: str, groups: Iterator[str]) -> Run:
     return run
 
 
-# ---------------------------------------------------------------- large bodies
-
-
 class Turns:
     """Watches the loop: the most CPU time of its thread that one turn took, in milliseconds; waiting is not in it."""
 
@@ -365,9 +361,7 @@ async def _stalls(url: str) -> tuple[float, float]:
         turns = Turns()
         await asyncio.gather(*(publisher.publish(body) for _ in range(LARGE_ONES)))
         out = turns.stop()
-        subscriber = client.subscriber(destination, group="g", codec=codecs.BYTES)
-        count -= 1
-        turns = Turns()
+        subscriber, count, turns = client.subscriber(destination, group="g", codec=codecs.BYTES), -1, Turns()
         running = asyncio.create_task(subscriber.run(handle))
         await done.wait()
         into = turns.stop()
@@ -376,25 +370,27 @@ async def _stalls(url: str) -> tuple[float, float]:
     return out, into
 
 
+PEERS = (
+    ("aio_pika", PEER, aio_pika, aio_pika_in),
+    ("faststream", FASTSTREAM, faststream, faststream_in),
+    ("mq_bridge", BRIDGE, bridge, bridge_in),
+)
+
+
 def run(rounds: int) -> tuple[list[Measured], list[Bar]]:
     """Measure both ways, and large bodies."""
     out: dict[str, Any] = {OURS: ours, MANY: ours_many, RAW: raw}
     into: dict[str, Any] = {OURS: ours_in, RAW: raw_in}
-    for module, name, publishing, consuming in (
-        ("aio_pika", PEER, aio_pika, aio_pika_in),
-        ("faststream", FASTSTREAM, faststream, faststream_in),
-        ("mq_bridge", BRIDGE, bridge, bridge_in),
-    ):
+    for module, name, publishing, consuming in PEERS:
         if importlib.util.find_spec(module):
             out[name], into[name] = publishing, consuming
     with broker() as url:
         sink = asyncio.run(_destination(url, "sink", **{"max-length": "1000"}))
-        rows: list[Measured] = [
-            *compare(PUBLISH, {name: (MESSAGES, make(url, sink)) for name, make in out.items()}, rounds)
-        ]
+        publishes = {name: (MESSAGES, make(url, sink)) for name, make in out.items()}
+        rows: list[Measured] = [*compare(PUBLISH, publishes, rounds)]
         names = {name: [f"{place}-{number}" for number in range(rounds)] for place, name in enumerate(into)}
         full = asyncio.run(_destination(url, *(group for groups in names.values() for group in groups)))
-        asyncio.run(_awaited(ours_many(url, full)))
+        asyncio.run(ours_many(url, full)())
         drains = {name: (MESSAGES, make(url, full, iter(names[name]))) for name, make in into.items()}
         rows += compare(CONSUME, drains, rounds)
         figures = [Figure(STALL, f"unimsg {way}", "ms") for way in ("publish", "consume")]
@@ -402,7 +398,3 @@ def run(rounds: int) -> tuple[list[Measured], list[Bar]]:
             for figure, value in zip(figures, asyncio.run(_stalls(url)), strict=True):
                 figure.values.append(value)
     return [*rows, *figures], BARS
-
-
-async def _awaited(run: Run) -> None:
-    await run()
