@@ -12,7 +12,18 @@ import sys
 from benchmarks import page, plot
 from benchmarks.table import save, show
 
-ALL = ("consume", "publish", "retry", "idempotent", "embedded", "imports", "kafka", "rabbitmq", "activemq", "sqs")
+ALL = (
+    "consume",
+    "publish",
+    "retry",
+    "idempotent",
+    "embedded",
+    "imports",
+    "kafka",
+    "rabbitmq",
+    "activemq",
+    "sqs",
+)
 
 
 def main() -> int:

@@ -85,7 +85,9 @@ def test_a_copy_counts_and_keeps_all_else() -> None:
     copied = Frame("MESSAGE", again, frame.body)
     assert (wire.counts(copied), wire.first_failed(copied)) == ((3, 3), 1.5)
     assert wire.decode(copied) == wire.decode(frame)
-    assert wire.DELAY not in "\n".join(wire.copy(copied, "/queue/q", Settlement("retry", copied, None, 0.0, 4)))
+    assert wire.DELAY not in "\n".join(
+        wire.copy(copied, "/queue/q", Settlement("retry", copied, None, 0.0, 4))
+    )
 
 
 @pytest.mark.parametrize("count", ["", "x", "-1", "9" * 5000])

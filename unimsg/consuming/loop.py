@@ -224,9 +224,7 @@ class ConsumingLoop:
         for delivery, state in states.items():
             if state == HELD:
                 self.lanes.forget_held(delivery)
-            elif (
-                state == RUNNING and delivery._slot is None
-            ):  # an iterator's: nobody else will say that it is over
+            elif state == RUNNING and delivery._slot is None:  # an iterator's: nobody else will say it
                 self.lanes.done(delivery)
 
     def _freed(self) -> None:

@@ -25,7 +25,7 @@ class AwsOptions(Options):
         endpoint_url: of an emulator or a private endpoint.
         profile: of the AWS configuration files.
         access_key, secret_key, session_token: credentials; the usual chain unless given.
-        transport: how the frequent calls are made: `lean` signs and sends JSON itself, `botocore` leaves it to the client.
+        transport: how the frequent calls are made: `lean` signs and sends JSON itself, `botocore` leaves it to that.
         connect_timeout: the longest that connecting may take.
         request_timeout: the longest that one call waits for its answer; a poll waits `wait` more.
         session: an `aiobotocore.session.AioSession` with credentials.
