@@ -51,7 +51,8 @@ async def ours() -> None:
     delivery = Given()
     for _ in range(CALLS // BATCH):
         for _ in range(BATCH):
-            delivery.attempt = verdicts.attempts(delivery.id) + 1
+            if verdicts.past:
+                raise AssertionError
             if delivery._trouble is not None:  # noqa: SLF001 - as the loop does
                 raise AssertionError
             try:

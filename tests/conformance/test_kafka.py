@@ -20,8 +20,6 @@ from tools.brokers.kafka import PASSWORD, USER, Cluster
 from unimsg.testing.conformance import Catalogue, World
 from unimsg.testing.conformance.world import Foreign
 
-pytestmark = pytest.mark.pending  # the backend is not finished: `make pending`
-
 HURT = (
     "test_a_group_that_is_away_outlives_the_broker",
     "test_a_restart_keeps_each_key_in_order",

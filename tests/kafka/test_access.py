@@ -20,8 +20,6 @@ from tools.brokers.kafka import PASSWORD, USER
 from unimsg.backends.kafka import Options
 from unimsg.errors import ConnectError, NotFoundError, OptionError, PermissionDeniedError
 
-pytestmark = pytest.mark.pending  # the backend is not finished: `make pending`
-
 Listener = Callable[[str], str]
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.pending, pytest.mark.timeout(180)]  # the backend is not finished: `make pending`
+pytestmark = pytest.mark.timeout(180)
 
 ROUTER = """
 import os

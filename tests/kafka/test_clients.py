@@ -20,8 +20,6 @@ from unimsg.errors import OptionError
 from unimsg.message import Position
 from unimsg.testing.conformance.world import eventually
 
-pytestmark = pytest.mark.pending  # the backend is not finished: `make pending`
-
 Made = list[Any]
 
 

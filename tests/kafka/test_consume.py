@@ -27,8 +27,6 @@ from unimsg.message import Message, Position
 from unimsg.options import parse
 from unimsg.testing.conformance.world import consuming, eventually, gather
 
-pytestmark = pytest.mark.pending  # the backend is not finished: `make pending`
-
 
 @asynccontextmanager
 async def connected(url: str, query: str = "") -> AsyncIterator[unimsg.Client]:

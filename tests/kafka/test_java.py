@@ -8,8 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-import pytest
-
 import unimsg
 from tests.kafka.conftest import MakeTopic
 from tools.brokers import maven
@@ -18,8 +16,6 @@ from tools.brokers.services import HOME
 from unimsg import codecs
 from unimsg.message import Message
 from unimsg.testing.conformance.world import gather
-
-pytestmark = pytest.mark.pending  # the backend is not finished: `make pending`
 
 
 async def java(tool: str, arguments: Sequence[str], text: str = "") -> str:

@@ -21,8 +21,6 @@ from unimsg.backends.kafka import Options, msk
 from unimsg.errors import ConnectError, NotFoundError, OptionError, PermissionDeniedError, UnavailableError
 from unimsg.testing.conformance.world import eventually
 
-pytestmark = pytest.mark.pending  # the backend is not finished: `make pending`
-
 ARN = "arn:aws:kafka:eu-west-1:123456789012:cluster/orders/abc"
 ANSWER = {
     "BootstrapBrokerString": "b-1:9092,b-2:9092",

@@ -23,8 +23,6 @@ from unimsg.testing.conformance import world
 from unimsg.testing.conformance.world import eventually
 from unimsg.testing.mutants import Patch
 
-pytestmark = pytest.mark.pending  # the backend is not finished: `make pending`
-
 SHORT = 3.0
 """Patience with a mutant: what does not come about is known not to."""
 

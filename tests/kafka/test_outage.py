@@ -17,7 +17,7 @@ from unimsg.errors import BackendError, NotSentError, OutcomeUnknownError
 from unimsg.spi import Topology
 from unimsg.testing.conformance.world import consuming, eventually
 
-pytestmark = [pytest.mark.pending, pytest.mark.xdist_group("frail-kafka"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.xdist_group("frail-kafka"), pytest.mark.timeout(300)]
 
 
 @pytest.fixture

@@ -23,8 +23,6 @@ from unimsg.backends.kafka import wire
 from unimsg.errors import MessageTooLargeError, PublishManyError, RejectedError
 from unimsg.message import Message, Position
 
-pytestmark = pytest.mark.pending  # the backend is not finished: `make pending`
-
 
 def servers(url: str) -> str:
     return url.removeprefix("kafka://")

@@ -8,14 +8,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import pytest
-
 import unimsg
 from tests.kafka.conftest import MakeTopic
 from unimsg.operations.redrive import Letter
 from unimsg.testing.conformance.world import consuming, eventually
-
-pytestmark = pytest.mark.pending  # the backend is not finished: `make pending`
 
 
 async def test_what_was_redriven_behind_a_letter_that_stays_goes_again_and_is_recognised(

@@ -14,9 +14,9 @@ from typing import cast
 
 from tools.brokers.process import Process, Running
 
-SERVICES = ("rabbitmq", "ministack")
+SERVICES = ("kafka", "rabbitmq", "ministack")
 """What `make test` starts."""
-PENDING = ("kafka", "activemq")
+PENDING = ("activemq",)
 """What `make pending` starts: for backends that are not held by `make test` yet."""
 HOME = Path(__file__).resolve().parents[2] / ".brokers"
 
