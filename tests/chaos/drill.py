@@ -143,7 +143,7 @@ async def _read_dead_letters(plan: Plan, stage: Stage) -> None:
         told = msgspec.json.decode(delivery.headers.get("unimsg-dead-letter", "{}"))
         stage.ledger.write(Dead(delivery.id or "", told.get("origin", {}).get("position", "")))
 
-    async with unimsg.connect(plan.url) as client:
+    async with unimsg.connect(plan.way("reader")) as client:
         await client.subscriber(plan.dead_letter, group=plan.reader, codec=codecs.BYTES).run_until_idle(note)
 
 

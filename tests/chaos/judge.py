@@ -105,6 +105,8 @@ class Deed(Struct):
     lost: str = ""
     confirmed: bool | None = True
     """Of a dead letter: whether the service has it; None: the end of the writing was not seen."""
+    recognised: bool = False
+    """Of a dead letter: the service had it already, and keeps one."""
     dying: bool = False
     """Its process was being killed when the next deed came."""
     settled: bool = False
@@ -220,7 +222,7 @@ class Judge:
         if deed is None:
             self._verdict.accuse("buried without a beginning", [line.id])
         else:
-            deed.confirmed = line.confirmed
+            deed.confirmed, deed.recognised = line.confirmed, line.recognised
 
     def _fate(self, line: Completed | Lost) -> None:
         deed = self._in_hand.get((line.who, line.id, line.take))
@@ -274,8 +276,9 @@ class Judge:
         verdict.accuse("dead letters of the healthy", sorted((found | written) - self._poisoned))
         for record in sorted(self._dead.keys() | self._burials.keys()):
             burials = self._burials.get(record, [])
-            surely = sum(burial.confirmed is True for burial in burials)
-            if self._dead[record] < surely:
+            confirmed = [burial for burial in burials if burial.confirmed is True]
+            surely = sum(not burial.recognised for burial in confirmed)
+            if self._dead[record] < max(surely, bool(confirmed)):
                 verdict.accuse("dead letters confirmed and missing", [record.id])
             if self._dead[record] > len(burials):
                 verdict.accuse("dead letters that nobody wrote", [record.id])

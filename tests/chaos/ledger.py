@@ -59,12 +59,13 @@ class Burying(Struct, tag="burying"):
 
 
 class Buried(Struct, tag="buried"):
-    """It was, or it may have been: then the message was kept."""
+    """It was, or it may have been: then the message was kept; `recognised`: the service said that it has it already."""
 
     who: str
     id: str
     take: int = 0
     confirmed: bool = True
+    recognised: bool = False
 
 
 class Completed(Struct, tag="completed"):

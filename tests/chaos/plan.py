@@ -19,7 +19,7 @@ class Plan(Struct, frozen=True, kw_only=True):
 
     Attributes:
         url: where; the service of any backend.
-        urls: of processes that have a way of their own, by name.
+        urls: of processes that have a way of their own, by name; `reader` looks at the dead letters in the end.
         folder: where ledgers and logs are kept.
         messages: of all producers together.
         keys: of each producer.

@@ -324,6 +324,23 @@ def test_each_copy_of_a_poisoned_message_has_its_own_dead_letter() -> None:
     }
 
 
+def test_a_dead_letter_that_the_service_recognised_is_there_once() -> None:
+    """Written again after a kill, and known to be the same: one is enough, none is not."""
+    again: list[Line] = [
+        *POISON,
+        *buried("a"),
+        *killed(),
+        Burying("c#2", "a"),
+        Buried("c#2", "a", recognised=True),
+    ]
+    alone: list[Line] = [*POISON, Burying("c#1", "a"), Buried("c#1", "a", recognised=True)]
+
+    assert Judge().judge([*again, Dead("a")]).dead_again == {"by a kill": 1}
+    assert Judge().judge([*again, Dead("a")]).holds
+    for lost in (again, alone):
+        assert "dead letters confirmed and missing" in Judge().judge(lost).violations
+
+
 def test_without_order_nothing_is_overtaken() -> None:
     """A backend that declares no order is not held to one."""
     lines = [*sent("a", "b"), effect("b", key="k", number=1), effect("a", key="k", number=0)]

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 from tests.chaos.ledger import Buried, Burying, Completed, Ledger, Lost
 from tests.chaos.unanswered import Unanswered
+from unimsg.client.client import Client
 from unimsg.consuming.delivery import DONE
 from unimsg.consuming.link import Link
 from unimsg.consuming.loop import ConsumingLoop
@@ -64,18 +66,26 @@ def watch_loops(ledger: Ledger, me: str, unanswered: float = 0.0) -> None:
 
 def _watch_burials(ledger: Ledger, me: str) -> None:
     """A dead letter is announced before it is written: a kill may fall between the writing and the line about it."""
-    written = Verdicts._written
+    written, publish = Verdicts._written, Client._publish_wire
+    told: ContextVar[bool] = ContextVar("told", default=False)
+
+    async def on_publish(self: Client, *message: Any) -> Any:
+        receipt = await publish(self, *message)
+        told.set(receipt.duplicate)
+        return receipt
 
     async def on_written(self: Verdicts, delivery: Any, reason: str) -> bool:
         take, at = identity(delivery)
         ledger.write(Burying(me, delivery.id or "", take, at))
         confirmed = False
+        told.set(False)
         try:
             confirmed = await written(self, delivery, reason)
         finally:  # also when it was cancelled: then it may be there
-            ledger.write(Buried(me, delivery.id or "", take, confirmed))
+            ledger.write(Buried(me, delivery.id or "", take, confirmed, told.get()))
         return confirmed
 
+    Client._publish_wire = on_publish  # type: ignore[method-assign, assignment]  # what it says of a dead letter nobody else hears
     Verdicts._written = on_written  # type: ignore[method-assign]  # the one door to dead letters
 
 
