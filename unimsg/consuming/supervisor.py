@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from unimsg.consuming.delivery import HELD, RUNNING, WAITING, Delivery
@@ -28,6 +29,8 @@ STABLE = 30.0
 """Seconds after which a link that is lost was a good one: the next is opened without a long pause."""
 UNWIND = 5.0
 """Seconds that cancelled handlers, and the last settlements, are given beyond the drain budget."""
+BLINK = 0.5
+"""Seconds in which what was due already is looked at."""
 SPARE = 2.0
 """Seconds that the drain budget must exceed the longest poll, where a poll cannot be cancelled."""
 
@@ -219,23 +222,36 @@ class Supervisor:
         try:
             async with asyncio.timeout_at(max(deadline, self._loop.time() + UNWIND)):
                 await home.flush(link)
-                await intake
+                await asyncio.shield(intake)
                 if late_drain and link.receiver.limits.release != "close":
                     await (
                         link.receiver.stop_intake()
                     )  # else the next consumer would overtake what is still out
-                for delivery in sorted(home.late, key=lambda d: d._seq):
-                    if delivery in home.live:
-                        home.release(delivery)
-                await link.settler.flush()
+                await self._give_back(link)
         except TimeoutError:
-            log.warning(
-                "%r: not everything could be settled before the end; it comes again", home.destination
-            )
-            await link.intake.abort()
-            intake.cancel()
+            await self._overdue(link, intake)
         except Exception as error:  # noqa: BLE001 - the service is gone; what is not settled comes again
             log.warning("%r: the end was not orderly: %s", home.destination, error)
+
+    async def _overdue(self, link: Link, intake: asyncio.Task[None]) -> None:
+        """Time is over. Where this process stood still meanwhile, the last poll has ended and is only not looked at."""
+        await asyncio.wait((intake,), timeout=BLINK)
+        if intake.done():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(BLINK):
+                    await self._give_back(link)
+                    return
+        log.warning("%r: not everything could be settled before the end; it comes again", self._home.destination)
+        await link.intake.abort()
+        intake.cancel()
+
+    async def _give_back(self, link: Link) -> None:
+        """Hand back what nobody will run any more, in the order in which it came; return when that is settled."""
+        home = self._home
+        for delivery in sorted(home.late, key=lambda d: d._seq):
+            if delivery in home.live:
+                home.release(delivery)
+        await link.settler.flush()
 
     async def _end_intake(self, link: Link, *, quiet: bool) -> None:
         await link.intake.stop()

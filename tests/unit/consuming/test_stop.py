@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
 
+import unimsg
 from tests.unit.consuming.harness import LOG, World, balance, leased, until
 from unimsg.consuming.delivery import Delivery
 from unimsg.errors import ConfigError, DeadLetter, RejectedError, ThrottledError
@@ -105,6 +107,25 @@ async def test_a_second_cancellation_hurries() -> None:
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(task, 5)
     assert world.receiver.verbs() == [("release", 0)]
+
+
+async def test_a_process_that_stood_still_gives_back_what_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Promise 17: the last poll and the time for the end are over at once; the poll has ended all the same."""
+    monkeypatch.setattr("unimsg.consuming.supervisor.UNWIND", 0.05)
+    world = World(limits=ReceiveLimits(max_messages=10, wait=0.03, cancel_safe=False), drain=30)
+    world.receiver.feed(b"1", key="k")
+
+    async def handle(delivery: Delivery[Any]) -> None:
+        raise unimsg.Fail(delay=60)
+
+    task = world.start(handle)
+    await until(lambda: world.counters.get("failed"))
+    stopping = asyncio.create_task(world.stop(task, drain=0.0))
+    await asyncio.sleep(0)
+    asyncio.get_running_loop().call_later(0.01, time.sleep, 0.1)
+    await stopping
+    assert world.receiver.verbs() == [("release", 0)]
+    balance(world)
 
 
 async def test_a_poll_that_cannot_be_cancelled_needs_a_longer_drain() -> None:
