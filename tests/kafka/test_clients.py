@@ -8,13 +8,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import aiokafka.client
 import pytest
+from aiokafka.conn import AIOKafkaConnection
 
 import unimsg
 from tests.kafka.conftest import MakeTopic
+from tests.kafka.test_access import MISTAKES
 from tests.kafka.test_consume import Heard
 from unimsg.errors import OptionError
 from unimsg.message import Position
@@ -73,6 +76,31 @@ async def test_a_cancelled_open_leaves_nothing_behind(url: str, topic: MakeTopic
             if not cancelled:
                 break
         assert moment > 1, "it was never cancelled, so nothing was proved"
+
+
+@pytest.mark.parametrize("mistake", ["mechanism not offered", "wrong password", "plain text to a TLS port"])
+async def test_a_refused_connection_is_closed_when_that_is_told(
+    mistake: str, listener: Callable[[str], str], certificates: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A: also one over TLS, whose end takes an answer: else a program that ends now leaves it open."""
+    made: Made = []
+
+    class Watched(AIOKafkaConnection):
+        async def connect(self) -> Any:
+            made.append(self)
+            return await super().connect()
+
+    monkeypatch.setattr("unimsg.backends.kafka.connecting.AIOKafkaConnection", Watched)
+    at, query, kind, _ = MISTAKES[mistake]
+    backend = unimsg.connect(
+        f"kafka://{listener(at)}?{query.replace('CA', f'{certificates}/ca.pem')}"
+    ).backend
+    with pytest.raises(kind):
+        await backend.open()
+    await backend.aclose()
+    await asyncio.sleep(0)
+    assert made
+    assert [one for one in made if one._protocol._transport is not None] == []
 
 
 async def test_a_position_in_another_topic_is_refused_before_anything_is_opened(

@@ -241,7 +241,9 @@ class Supervisor:
                 async with asyncio.timeout(BLINK):
                     await self._give_back(link)
                     return
-        log.warning("%r: not everything could be settled before the end; it comes again", self._home.destination)
+        log.warning(
+            "%r: not everything could be settled before the end; it comes again", self._home.destination
+        )
         await link.intake.abort()
         intake.cancel()
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from aiokafka.abc import AbstractTokenProvider
-from aiokafka.conn import create_conn
+from aiokafka.conn import AIOKafkaConnection
 from aiokafka.errors import KafkaError, for_code
 from aiokafka.protocol.metadata import MetadataRequest
 
@@ -168,24 +168,42 @@ async def _greet_one(settings: Mapping[str, Any], server: str) -> int:
     taken = {
         name: settings[name] for name in settings if name not in ("bootstrap_servers", "metadata_max_age_ms")
     }
+    connection: Any = AIOKafkaConnection(host, int(port), **taken)
+    bearer = settings.get("sasl_mechanism") == "OAUTHBEARER"
     try:
-        connection: Any = await create_conn(host, int(port), **taken)
+        await _connect(connection, server, plain=settings["ssl_context"] is None)
+        try:
+            answer = await connection.send(MetadataRequest([]))
+        except KafkaError as error:
+            raise _token_refused(server) if bearer else error from None
+    finally:
+        await _end(connection)
+    if not answer.brokers:
+        raise _token_refused(server) if bearer else ConnectError(f"{server} knows no broker", backend=NAME)
+    return len(answer.brokers)
+
+
+async def _connect(connection: Any, server: str, *, plain: bool) -> None:  # noqa: ANN401 - aiokafka's
+    try:
+        await connection.connect()
     except (KafkaError, ConnectionError):
-        if settings["ssl_context"] is None and await _speaks_tls(host, int(port)):
+        if plain and await _speaks_tls(connection.host, connection.port):
             raise OptionError(
                 f"{server} speaks TLS, and it was asked in plain text: give tls=on, or auth=", backend=NAME
             ) from None
         raise
-    bearer = settings.get("sasl_mechanism") == "OAUTHBEARER"
+
+
+async def _end(connection: Any) -> None:  # noqa: ANN401 - aiokafka's
+    """End a connection, also one that failed half-way: aiokafka closes that and does not wait, which TLS needs."""
+    protocol, ending = connection._protocol, connection.close()  # noqa: SLF001 - it keeps no transport elsewhere
+    if protocol is None:  # it never came to a connection
+        return
     try:
-        answer = await connection.send(MetadataRequest([]))
-    except KafkaError as error:
-        raise _token_refused(server) if bearer else error from None
+        await asyncio.wait((ending,), timeout=1.0)
     finally:
-        await connection.close()
-    if not answer.brokers:
-        raise _token_refused(server) if bearer else ConnectError(f"{server} knows no broker", backend=NAME)
-    return len(answer.brokers)
+        if protocol._transport is not None:  # noqa: SLF001 - as above
+            protocol._transport.abort()  # noqa: SLF001 - as above
 
 
 def _token_refused(server: str) -> Error:
@@ -208,7 +226,7 @@ async def _speaks_tls(host: str, port: int) -> bool:
             _, writer = await asyncio.open_connection(host, port, ssl=context)
     except (OSError, TimeoutError):
         return False
-    writer.close()
+    writer.transport.abort()  # nothing was said, so nothing is owed
     return True
 
 
