@@ -83,11 +83,11 @@ WireMessage: TypeAlias = Message[bytes | None]
 
 
 class Position(Struct, frozen=True, gc=False):
-    """Where a message stands in the log of its service: enough to start reading there again.
+    """Where its service keeps a message; where there is replay, enough to start reading there again.
 
     Attributes:
-        partition: partition, shard or log by the name that the service gives it.
-        offset: the service's own coordinate within it.
+        partition: partition, shard, log or queue by the name that the service gives it.
+        offset: the service's own coordinate within it: a queue's is its own id of the message.
     """
 
     partition: str

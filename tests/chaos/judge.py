@@ -107,6 +107,8 @@ class Deed(Struct):
     """Of a dead letter: whether the service has it; None: the end of the writing was not seen."""
     recognised: bool = False
     """Of a dead letter: the service had it already, and keeps one."""
+    kept: str = ""
+    """Of a dead letter: where, if the service says so."""
     dying: bool = False
     """Its process was being killed when the next deed came."""
     settled: bool = False
@@ -222,7 +224,7 @@ class Judge:
         if deed is None:
             self._verdict.accuse("buried without a beginning", [line.id])
         else:
-            deed.confirmed, deed.recognised = line.confirmed, line.recognised
+            deed.confirmed, deed.recognised, deed.kept = line.confirmed, line.recognised, line.kept
 
     def _fate(self, line: Completed | Lost) -> None:
         deed = self._in_hand.get((line.who, line.id, line.take))
@@ -277,7 +279,8 @@ class Judge:
         for record in sorted(self._dead.keys() | self._burials.keys()):
             burials = self._burials.get(record, [])
             confirmed = [burial for burial in burials if burial.confirmed is True]
-            surely = sum(not burial.recognised for burial in confirmed)
+            fresh = [burial.kept for burial in confirmed if not burial.recognised]
+            surely = len(set(filter(None, fresh))) + fresh.count("")
             if self._dead[record] < max(surely, bool(confirmed)):
                 verdict.accuse("dead letters confirmed and missing", [record.id])
             if self._dead[record] > len(burials):

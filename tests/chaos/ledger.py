@@ -59,13 +59,19 @@ class Burying(Struct, tag="burying"):
 
 
 class Buried(Struct, tag="buried"):
-    """It was, or it may have been: then the message was kept; `recognised`: the service said that it has it already."""
+    """It was, or it may have been: then the message was kept.
+
+    Attributes:
+        recognised: the service said that it has it already.
+        kept: where the service keeps it; empty: it does not say. What it recognised in silence is kept at one place.
+    """
 
     who: str
     id: str
     take: int = 0
     confirmed: bool = True
     recognised: bool = False
+    kept: str = ""
 
 
 class Completed(Struct, tag="completed"):

@@ -341,6 +341,23 @@ def test_a_dead_letter_that_the_service_recognised_is_there_once() -> None:
         assert "dead letters confirmed and missing" in Judge().judge(lost).violations
 
 
+def test_a_dead_letter_that_the_service_recognised_in_silence_is_known_by_its_place() -> None:
+    """SQS FIFO confirms the second writing with the id of the first; at another place it is another letter."""
+
+    def twice(first: str, second: str) -> list[Line]:
+        return [
+            *POISON,
+            *(Burying("c#1", "a"), Buried("c#1", "a", kept=first)),
+            *killed(),
+            *(Burying("c#2", "a"), Buried("c#2", "a", kept=second)),
+            Dead("a"),
+        ]
+
+    assert Judge().judge(twice("q@1", "q@1")).holds
+    for first, second in (("q@1", "q@2"), ("q@1", ""), ("", "")):
+        assert "dead letters confirmed and missing" in Judge().judge(twice(first, second)).violations
+
+
 def test_without_order_nothing_is_overtaken() -> None:
     """A backend that declares no order is not held to one."""
     lines = [*sent("a", "b"), effect("b", key="k", number=1), effect("a", key="k", number=0)]

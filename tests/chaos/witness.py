@@ -19,6 +19,7 @@ from unimsg.consuming.delivery import DONE
 from unimsg.consuming.link import Link
 from unimsg.consuming.loop import ConsumingLoop
 from unimsg.consuming.verdicts import Verdicts
+from unimsg.message import Receipt
 from unimsg.spi import Assignment, Settlement
 
 FINAL = frozenset({"acked", "dead_lettered"})
@@ -67,22 +68,25 @@ def watch_loops(ledger: Ledger, me: str, unanswered: float = 0.0) -> None:
 def _watch_burials(ledger: Ledger, me: str) -> None:
     """A dead letter is announced before it is written: a kill may fall between the writing and the line about it."""
     written, publish = Verdicts._written, Client._publish_wire
-    told: ContextVar[bool] = ContextVar("told", default=False)
+    told: ContextVar[Receipt | None] = ContextVar("told", default=None)
 
     async def on_publish(self: Client, *message: Any) -> Any:
         receipt = await publish(self, *message)
-        told.set(receipt.duplicate)
+        told.set(receipt)
         return receipt
 
     async def on_written(self: Verdicts, delivery: Any, reason: str) -> bool:
         take, at = identity(delivery)
         ledger.write(Burying(me, delivery.id or "", take, at))
         confirmed = False
-        told.set(False)
+        told.set(None)
         try:
             confirmed = await written(self, delivery, reason)
         finally:  # also when it was cancelled: then it may be there
-            ledger.write(Buried(me, delivery.id or "", take, confirmed, told.get()))
+            receipt = told.get()
+            recognised = receipt is not None and receipt.duplicate
+            kept = str(receipt.position or "") if receipt is not None else ""
+            ledger.write(Buried(me, delivery.id or "", take, confirmed, recognised, kept))
         return confirmed
 
     Client._publish_wire = on_publish  # type: ignore[method-assign, assignment]  # what it says of a dead letter nobody else hears

@@ -85,12 +85,11 @@ async def test_a_refused_connection_is_closed_when_that_is_told(
     """A: also one over TLS, whose end takes an answer: else a program that ends now leaves it open."""
     made: Made = []
 
-    class Watched(AIOKafkaConnection):
-        async def connect(self) -> Any:
-            made.append(self)
-            return await super().connect()
+    def make(*where: Any, **how: Any) -> Any:
+        made.append(AIOKafkaConnection(*where, **how))
+        return made[-1]
 
-    monkeypatch.setattr("unimsg.backends.kafka.connecting.AIOKafkaConnection", Watched)
+    monkeypatch.setattr("unimsg.backends.kafka.connecting.AIOKafkaConnection", make)
     at, query, kind, _ = MISTAKES[mistake]
     backend = unimsg.connect(
         f"kafka://{listener(at)}?{query.replace('CA', f'{certificates}/ca.pem')}"

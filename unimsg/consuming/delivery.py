@@ -144,7 +144,7 @@ class Delivery(Generic[T]):
 
     @property
     def position(self) -> Position | None:
-        """Where the message stands in the log of its service; None where there is no log."""
+        """Where the service keeps the message; None where it does not say."""
         return self._received.position
 
     @property

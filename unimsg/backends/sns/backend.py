@@ -207,6 +207,7 @@ class SnsSender:
                 {"TopicArn": self._topic, "PublishBatchRequestEntries": entries.ids(batch)},
             ),
             self._backend,
+            self._name,
         )
 
     async def _unheard(self) -> Error | None:

@@ -26,6 +26,7 @@ from unimsg.errors import (
     TimedOutError,
     UnavailableError,
 )
+from unimsg.message import Position
 from unimsg.spi import Received, ReceiveLimits, Settlement
 
 POLLS: Final = 4
@@ -116,6 +117,7 @@ class SqsReceiver:
             lane=system.get("MessageGroupId") if self._fifo else None,
             deliveries=int(system.get("ApproximateReceiveCount", 1)),
             lease_until=now + self._lease,
+            position=Position(self._name, native.get("MessageId", "")),
             native=native,
         )
 

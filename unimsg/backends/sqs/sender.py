@@ -14,7 +14,7 @@ from unimsg.backends.sqs import entries, wire
 from unimsg.backends.sqs.capabilities import BATCH, DELAY, LIMIT
 from unimsg.backends.sqs.options import Options
 from unimsg.errors import ClosedError, Error
-from unimsg.message import Receipt, WireMessage
+from unimsg.message import Position, Receipt, WireMessage
 from unimsg.spi import SendLimits
 
 IN_FLIGHT = 8
@@ -81,6 +81,7 @@ class SqsSender:
             messages,
             lambda: self._calls("SendMessageBatch", {"QueueUrl": self._queue, "Entries": entries.ids(batch)}),
             self._backend,
+            self._name,
         )
 
     async def aclose(self) -> None:
@@ -89,7 +90,7 @@ class SqsSender:
 
 
 async def published(
-    messages: Sequence[WireMessage], call: Callable[[], Any], backend: str
+    messages: Sequence[WireMessage], call: Callable[[], Any], backend: str, destination: str
 ) -> Sequence[Receipt | Error]:
     """Make a call that publishes, and return the end of each message."""
     try:
@@ -98,7 +99,8 @@ async def published(
         told = entries.publish_end(error)
         return [told] * len(messages)
     ends = entries.failures(answer, len(messages), backend)
+    kept = {int(done["Id"]): done.get("MessageId", "") for done in answer.get("Successful") or ()}
     return [
-        Receipt(message.id) if end is None else entries.publish_end(end)
-        for message, end in zip(messages, ends, strict=True)
+        Receipt(message.id, Position(destination, kept[at])) if end is None else entries.publish_end(end)
+        for at, (message, end) in enumerate(zip(messages, ends, strict=True))
     ]
