@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 from collections.abc import Callable, Sequence
 from itertools import count
-from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
+from unimsg.backends._broker.access import context, password
 from unimsg.backends.activemq import stomp, trouble
 from unimsg.backends.activemq.options import Options
 from unimsg.errors import (
@@ -236,17 +235,18 @@ class Connection(asyncio.Protocol):
     async def open(self, host: str, port: int) -> None:
         """Connect the socket and say who we are: one attempt."""
         options = self._options
-        context = tls(options) if options.is_tls else None
-        name = host if context is not None and context.check_hostname else None
+        over = await asyncio.to_thread(context, options, backend=trouble.NAME) if options.is_tls else None
+        name = host if over is not None and over.check_hostname else None
         await self._loop.create_connection(
-            lambda: self, host, port, ssl=context, server_hostname=name or ("" if context else None)
+            lambda: self, host, port, ssl=over, server_hostname=name or ("" if over else None)
         )
         beat = int(options.heartbeat * 1000)
         told = {"accept-version": "1.2", "host": host, "heart-beat": f"{beat},{beat}"}
         if options.user is not None:
             told["login"] = options.user
-        if (password := _password(options)) is not None:
-            told["passcode"] = password
+        secret = await asyncio.to_thread(password, options, backend=trouble.NAME)
+        if secret is not None:
+            told["passcode"] = secret
         if any("\n" in value or "\r" in value for value in told.values()):
             raise OptionError("user and password cannot hold the end of a line", backend=trouble.NAME)
         self.write_now(stomp.encode("CONNECT", told))
@@ -308,32 +308,6 @@ class Connection(asyncio.Protocol):
 
 def _closed() -> Error:
     return ConnectionLostError("the connection is closed", backend=trouble.NAME)
-
-
-def _password(options: Options) -> str | None:
-    if options.password_file is not None:
-        try:
-            return Path(options.password_file).read_text(encoding="utf-8").rstrip("\r\n")
-        except OSError as error:
-            raise OptionError(f"password_file cannot be read: {error}", backend=trouble.NAME) from error
-    return options.password
-
-
-def tls(options: Options) -> ssl.SSLContext:
-    """Return how the broker is known and how we show who we are."""
-    if options.ssl_context is not None:
-        given: Any = options.ssl_context
-        return given  # type: ignore[no-any-return]  # what the program gave
-    try:
-        context = ssl.create_default_context(cafile=options.ca)
-        if options.cert is not None:
-            context.load_cert_chain(options.cert, options.key)
-    except (OSError, ssl.SSLError) as error:
-        raise OptionError(f"ca, cert or key cannot be used: {error}", backend=trouble.NAME) from error
-    if options.tls == "insecure":
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 class Endpoints:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
-from urllib.parse import unquote
 
+from unimsg.backends._broker.place import pairs, parse
 from unimsg.errors import OptionError
-from unimsg.options import NotInURL, Range, Seconds, SecretStr, redact
+from unimsg.options import NotInURL, Range, Seconds, SecretStr
 from unimsg.options import Options as BaseOptions
 
 PORTS: Mapping[str, int] = {"activemq": 61613, "activemq+ssl": 61614}
@@ -87,35 +87,14 @@ class Options(BaseOptions):
     @property
     def endpoints(self) -> list[tuple[str, int]]:
         """The hosts with their ports."""
-        pairs = (host.rpartition(":") for host in self.hosts.split(","))
-        return [(name.strip("[]"), int(port)) for name, _, port in pairs]
+        return pairs(self.hosts)
 
     @classmethod
     def from_where(cls, scheme: str, where: str) -> Mapping[str, Any]:
         """Return hosts and who asks."""
-        userinfo, at, hosts = where.rpartition("@")
-        found: dict[str, Any] = {"hosts": _hosts(hosts.removesuffix("/"), PORTS[scheme])}
-        if at:
-            user, colon, password = userinfo.partition(":")
-            found["user"] = unquote(user)
-            if colon:
-                found["password"] = unquote(password)
-        return found
+        found = parse(where.removesuffix("/"), PORTS[scheme], host="localhost")
+        return {"hosts": found.hosts, **found.who}
 
     def where(self, *, secrets: bool) -> str:
         """Return the hosts."""
         return self.hosts
-
-
-def _hosts(hosts: str, default: int) -> str:
-    """Return the hosts with their ports."""
-    found = []
-    for host in (hosts or "localhost").split(","):
-        name, colon, port = host.rpartition(":")
-        if not colon or host.endswith("]"):
-            name, port = host, str(default)
-        legal = name.startswith("[") == name.endswith("]") and not set(name.strip("[]")) & set("/?#[]@% ")
-        if not name or not legal or not port.isdecimal() or not 0 < int(port) < 1 << 16:
-            raise OptionError(f"{redact(host)!r} is no host: give host:port, several joined by commas")
-        found.append(f"{name}:{port}")
-    return ",".join(found)

@@ -5,8 +5,7 @@ Law: pure. The broker has no codes, only sentences of Java's exceptions; those t
 
 from __future__ import annotations
 
-import ssl
-
+from unimsg.backends._broker import access
 from unimsg.backends.activemq.stomp import Frame, ProtocolError
 from unimsg.errors import (
     ConnectError,
@@ -53,8 +52,8 @@ def refusal(frame: Frame) -> Error:
 
 def translate(error: BaseException) -> Error | None:
     """Return our error for one of STOMP or TLS; None: not one of theirs."""
-    if isinstance(error, ssl.SSLError):
-        return _tls(error)
+    if (tls := access.trouble(error, backend=NAME, plain="activemq://")) is not None:
+        return tls
     if isinstance(error, ProtocolError):
         return ConnectionLostError(f"the peer does not speak STOMP 1.2: {error}", backend=NAME)
     if isinstance(error, TimeoutError):
@@ -68,18 +67,3 @@ def unreachable(error: BaseException) -> Error | None:
     if ours is None and isinstance(error, OSError):
         return ConnectError(f"no broker could be reached: {str(error) or type(error).__name__}", backend=NAME)
     return ours
-
-
-def _tls(error: ssl.SSLError) -> Error:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return OptionError(
-            f"the broker's certificate is not trusted: {error.verify_message}; give the authority's file as ca=",
-            backend=NAME,
-        )
-    if "ALERT" in (error.reason or ""):
-        return PermissionDeniedError(
-            f"the broker refused the client's certificate: {error.reason}; give cert= and key=", backend=NAME
-        )
-    return OptionError(
-        f"the port does not speak TLS ({error.reason}): give the TLS port, or activemq://", backend=NAME
-    )

@@ -10,7 +10,6 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from aiokafka.abc import AbstractTokenProvider
@@ -18,6 +17,7 @@ from aiokafka.conn import AIOKafkaConnection
 from aiokafka.errors import KafkaError, for_code
 from aiokafka.protocol.metadata import MetadataRequest
 
+from unimsg.backends._broker.access import context, password, secret
 from unimsg.backends.kafka.options import Options
 from unimsg.backends.kafka.trouble import NAME, translate
 from unimsg.errors import ConnectError, Error, OptionError, PermissionDeniedError, TimedOutError
@@ -75,50 +75,30 @@ def access(
     Raises:
         OptionError: a file cannot be read, or holds nothing usable.
     """
-    context = tls(options, auth)
+    over = tls(options, auth)
     settings: dict[str, Any] = {
         "bootstrap_servers": servers.split(","),
         "client_id": options.client_id,
         "request_timeout_ms": int(options.request_timeout * 1000),
         "metadata_max_age_ms": int(METADATA_AGE * 1000),
-        "security_protocol": "PLAINTEXT" if context is None else "SSL",
-        "ssl_context": context,
+        "security_protocol": "PLAINTEXT" if over is None else "SSL",
+        "ssl_context": over,
     }
     if auth in MECHANISMS:
-        settings["security_protocol"] = "SASL_PLAINTEXT" if context is None else "SASL_SSL"
+        settings["security_protocol"] = "SASL_PLAINTEXT" if over is None else "SASL_SSL"
         settings["sasl_mechanism"] = MECHANISMS[auth]
     if auth in ("oauth", "iam"):
         settings["sasl_oauth_token_provider"] = Tokens(token or _token(options))
     elif auth in MECHANISMS:
         settings["sasl_plain_username"] = options.user
-        settings["sasl_plain_password"] = _password(options)
+        settings["sasl_plain_password"] = password(options, backend=NAME)
     return Access(tuple(servers.split(",")), settings)
 
 
 def tls(options: Options, auth: str) -> ssl.SSLContext | None:
     """Return the TLS context; None: plain text."""
-    if options.ssl_context is not None:
-        return options.ssl_context  # type: ignore[no-any-return]  # what the program gave
-    if options.tls == "off" or (options.tls == "auto" and auth == "none" and not options.ca):
-        return None
-    try:
-        context = ssl.create_default_context(cafile=options.ca)
-        if options.cert:
-            context.load_cert_chain(options.cert, options.key)
-    except (OSError, ssl.SSLError) as error:
-        raise OptionError(f"ca, cert or key cannot be read: {error}", backend=NAME) from error
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if options.tls == "insecure":
-        log.warning("tls=insecure: anybody can pretend to be this broker")
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def _password(options: Options) -> str | None:
-    if options.password_file is None:
-        return options.password
-    return _read(options.password_file, "password_file")
+    plain = options.tls == "off" or (options.tls == "auto" and auth == "none" and not options.ca)
+    return None if plain and options.ssl_context is None else context(options, backend=NAME)
 
 
 def _token(options: Options) -> Callable[[], Awaitable[str]]:
@@ -126,16 +106,9 @@ def _token(options: Options) -> Callable[[], Awaitable[str]]:
         return options.token  # type: ignore[no-any-return]  # what the program gave
 
     async def from_file() -> str:
-        return await asyncio.to_thread(_read, options.token_file or "", "token_file")
+        return await asyncio.to_thread(secret, options.token_file or "", "token_file", backend=NAME)
 
     return from_file
-
-
-def _read(path: str, option: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise OptionError(f"{option} cannot be read: {error}", backend=NAME) from error
 
 
 # ---------------------------------------------------------------- the first word

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import quote, unquote
 
+from unimsg.backends._broker.place import parse
 from unimsg.errors import OptionError
-from unimsg.options import NotInURL, Range, Seconds, SecretStr, Size, redact
+from unimsg.options import NotInURL, Range, Seconds, SecretStr, Size
 from unimsg.options import Options as BaseOptions
 
 PORT = 9092
@@ -133,36 +134,11 @@ class Options(BaseOptions):
             if not (region and slash and cluster) or "/" in cluster:
                 raise OptionError("msk:// takes region and cluster name, as in msk://eu-west-1/orders")
             return {"region": unquote(region), "cluster": unquote(cluster)}
-        userinfo, at, hosts = where.removesuffix("/").rpartition("@")
-        found: dict[str, Any] = {"servers": _servers(hosts)}
-        if at:
-            user, colon, password = userinfo.partition(":")
-            found["user"] = unquote(user)
-            if colon:
-                found["password"] = unquote(password)
-        return found
+        place = parse(where.removesuffix("/"), PORT)
+        return {"servers": place.hosts, **place.who}
 
     def where(self, *, secrets: bool) -> str:
         """Return the servers, or region and cluster."""
         if self.is_msk:
             return f"{quote(self.region, safe='')}/{quote(self.cluster, safe='')}"
         return self.servers
-
-
-def _servers(hosts: str) -> str:
-    """Return the servers with their ports."""
-    found = []
-    for host in hosts.split(","):
-        name, colon, port = host.rpartition(":")
-        if not colon or host.endswith("]"):
-            name, port = host, str(PORT)
-        if not name or not port.isdecimal() or not 0 < int(port) < 1 << 16 or not _is_host(name):
-            raise OptionError(f"{redact(host)!r} is no server: give host:port, several joined by commas")
-        found.append(f"{name}:{port}")
-    return ",".join(found)
-
-
-def _is_host(name: str) -> bool:
-    if name.startswith("["):
-        return name.endswith("]")
-    return not set(name) & set("/:?#[]@% ")

@@ -5,11 +5,11 @@ Law: pure. What is permanent, what may be tried again and what left its outcome 
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Sequence
 
 from aiokafka import errors as kafka
 
+from unimsg.backends._broker import access
 from unimsg.errors import (
     ConnectError,
     Error,
@@ -73,9 +73,7 @@ ENDS: Sequence[tuple[tuple[type[BaseException], ...], type[Error], str]] = (
 
 def translate(error: BaseException) -> Error | None:
     """Return our error for one of aiokafka's or of TLS; None: not one of theirs."""
-    if (tls := _tls(error)) is not None:
-        return tls
-    return _meant(error, MEANINGS)
+    return access.trouble(error, backend=NAME, plain="tls=off") or _meant(error, MEANINGS)
 
 
 def outcome(error: Exception, *, size: int, limit: int, alone: bool) -> Error:
@@ -105,28 +103,6 @@ def _meant(
     for classes, ours, sentence in table:
         if isinstance(error, classes):
             return ours(f"{sentence}: {_said(error)}", backend=NAME)
-    return None
-
-
-def _tls(error: BaseException | None) -> Error | None:
-    """Return our error where TLS is what went wrong, here or in what caused it."""
-    while error is not None:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return OptionError(
-                f"the broker's certificate is not trusted: {error.verify_message}; give the authority's file as ca=",
-                backend=NAME,
-            )
-        if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):
-            return PermissionDeniedError(
-                f"the broker refused the client's certificate: {error.reason}; give cert= and key=",
-                backend=NAME,
-            )
-        if isinstance(error, ssl.SSLError) and error.reason in (
-            "WRONG_VERSION_NUMBER",
-            "RECORD_LAYER_FAILURE",
-        ):
-            return OptionError("the port does not speak TLS: give the TLS port, or tls=off", backend=NAME)
-        error = error.__cause__
     return None
 
 

@@ -10,7 +10,6 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pika
@@ -18,9 +17,9 @@ from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.credentials import ExternalCredentials, PlainCredentials
 from pika.exceptions import AMQPError, ConnectionClosedByClient
 
+from unimsg.backends._broker.access import context, password
 from unimsg.backends.rabbitmq.options import Options
 from unimsg.backends.rabbitmq.trouble import NAME, NOT_ALLOWED, REFUSED, innermost, unreached
-from unimsg.errors import OptionError
 
 PATIENCE = 1.0
 """Seconds for a handshake to end that nobody waits for any more."""
@@ -151,16 +150,14 @@ async def connect(options: Options, turn: int) -> Connection:
         Error: what the last node that was asked said, with its cause; one that refuses us ends the attempt.
     """
     nodes = options.nodes
-    context = await asyncio.to_thread(_context, options) if options.scheme == "amqps" else None
-    secret = options.password or "guest"
-    if options.password_file is not None:
-        secret = await asyncio.to_thread(_password, options.password_file)
+    over = await asyncio.to_thread(context, options, backend=NAME) if options.scheme == "amqps" else None
+    secret = await asyncio.to_thread(password, options, backend=NAME) or "guest"
     limit = options.open_timeout / len(nodes) * 0.9
     last: BaseException = TimeoutError()
     for at in range(len(nodes)):
         host, port = nodes[(turn + at) % len(nodes)]
         try:
-            return await _attempt(_parameters(options, host, port, context, secret, limit), limit)
+            return await _attempt(_parameters(options, host, port, over, secret, limit), limit)
         except (AMQPError, OSError, TimeoutError) as error:
             last = innermost(error)
             if getattr(last, "reply_code", None) in (REFUSED, NOT_ALLOWED):
@@ -219,12 +216,12 @@ class _Loop:
 
 
 def _parameters(
-    options: Options, host: str, port: int, context: ssl.SSLContext | None, password: str, limit: float
+    options: Options, host: str, port: int, over: ssl.SSLContext | None, secret: str, limit: float
 ) -> Any:  # noqa: ANN401 - pika's
     credentials: Any = (
         ExternalCredentials()
         if options.auth == "external"
-        else PlainCredentials(options.user or "guest", password)
+        else PlainCredentials(options.user or "guest", secret)
     )
     return pika.ConnectionParameters(
         host=host,
@@ -232,32 +229,9 @@ def _parameters(
         virtual_host=options.vhost,
         credentials=credentials,
         heartbeat=max(1, round(options.heartbeat)),
-        ssl_options=None if context is None else pika.SSLOptions(context, host),
+        ssl_options=None if over is None else pika.SSLOptions(over, host),
         connection_attempts=1,
         socket_timeout=limit,
         stack_timeout=limit,
         client_properties={"connection_name": options.name, "product": "unimsg"},
     )
-
-
-def _password(file: str) -> str:
-    try:
-        return Path(file).read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise OptionError(f"password_file={file} cannot be read: {error.strerror}", backend=NAME) from error
-
-
-def _context(options: Options) -> ssl.SSLContext:
-    if options.ssl_context is not None:
-        given: ssl.SSLContext = options.ssl_context
-        return given
-    try:
-        context = ssl.create_default_context(cafile=options.ca)
-        if options.tls == "insecure":
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        if options.cert:
-            context.load_cert_chain(options.cert, options.key)
-    except (OSError, ssl.SSLError) as error:
-        raise OptionError(f"ca, cert or key cannot be used: {error}", backend=NAME) from error
-    return context

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import quote, unquote
 
+from unimsg.backends._broker.place import pairs, parse
 from unimsg.errors import OptionError
 from unimsg.options import NotInURL, Range, Seconds, SecretStr, redact
 from unimsg.options import Options as BaseOptions
@@ -88,23 +89,16 @@ class Options(BaseOptions):
     @property
     def nodes(self) -> list[tuple[str, int]]:
         """The hosts with their ports."""
-        pairs = (host.rpartition(":") for host in self.hosts.split(","))
-        return [(name.strip("[]"), int(port)) for name, _, port in pairs]
+        return pairs(self.hosts)
 
     @classmethod
     def from_where(cls, scheme: str, where: str) -> Mapping[str, Any]:
         """Return hosts, virtual host and who asks."""
         place, _, vhost = where.partition("/") if "@" not in where else _split_after_user(where)
-        userinfo, at, hosts = place.rpartition("@")
         if "/" in vhost:
             raise OptionError(f"a virtual host with / in its name is written with %2F: {redact(vhost)!r}")
-        found: dict[str, Any] = {"hosts": _hosts(hosts, PORTS[scheme]), "vhost": unquote(vhost) or "/"}
-        if at:
-            user, colon, password = userinfo.partition(":")
-            found["user"] = unquote(user)
-            if colon:
-                found["password"] = unquote(password)
-        return found
+        found = parse(place, PORTS[scheme], host="localhost")
+        return {"hosts": found.hosts, "vhost": unquote(vhost) or "/", **found.who}
 
     def where(self, *, secrets: bool) -> str:
         """Return hosts and virtual host."""
@@ -116,17 +110,3 @@ def _split_after_user(where: str) -> tuple[str, str, str]:
     userinfo, _, rest = where.rpartition("@")
     hosts, slash, vhost = rest.partition("/")
     return f"{userinfo}@{hosts}", slash, vhost
-
-
-def _hosts(hosts: str, default: int) -> str:
-    """Return the hosts with their ports."""
-    found = []
-    for host in (hosts or "localhost").split(","):
-        name, colon, port = host.rpartition(":")
-        if not colon or host.endswith("]"):
-            name, port = host, str(default)
-        legal = name.startswith("[") == name.endswith("]") and not set(name.strip("[]")) & set("/?#[]@% ")
-        if not name or not legal or not port.isdecimal() or not 0 < int(port) < 1 << 16:
-            raise OptionError(f"{redact(host)!r} is no host: give host:port, several joined by commas")
-        found.append(f"{name}:{port}")
-    return ",".join(found)

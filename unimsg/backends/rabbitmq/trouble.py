@@ -7,13 +7,13 @@ https://www.rabbitmq.com/amqp-0-9-1-errata.
 from __future__ import annotations
 
 import re
-import ssl
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from pika import exceptions as pika
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
 
+from unimsg.backends._broker import access
 from unimsg.errors import (
     ConnectError,
     ConnectionLostError,
@@ -67,7 +67,7 @@ class Conflict(NamedTuple):
 def translate(error: BaseException) -> Error | None:
     """Return our error for one of pika's or of TLS; None: not one of theirs."""
     cause = innermost(error)
-    ours = _tls(cause) or _closed(cause)
+    ours = access.trouble(cause, backend=NAME, plain="amqp://") or _closed(cause)
     if ours is not None:
         return ours
     said = str(cause) or type(cause).__name__
@@ -157,20 +157,3 @@ def _closed(error: BaseException) -> Error | None:
     if isinstance(error, pika.ConnectionClosedByBroker):
         return ConnectionLostError(f"the server closed the connection: {text}", backend=NAME)
     return UnavailableError(f"the server answered: {text}", backend=NAME)
-
-
-def _tls(error: BaseException) -> Error | None:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return OptionError(
-            f"the node's certificate is not trusted: {error.verify_message}; give the authority's file as ca=",
-            backend=NAME,
-        )
-    if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):
-        return PermissionDeniedError(
-            f"the node refused the client's certificate: {error.reason}; give cert= and key=", backend=NAME
-        )
-    if isinstance(error, ssl.SSLError):
-        return OptionError(
-            f"the port does not speak TLS ({error.reason}): give the TLS port, or amqp://", backend=NAME
-        )
-    return None
