@@ -122,6 +122,11 @@ class Options(Address):
     names: Literal["portable", "any"] = "portable"
     max_body: Annotated[Size, Range(1)] = 16 * 1024 * 1024
 
+    @property
+    def only_group(self) -> str | None:
+        """What the one group of each destination is called, where a service has no groups; None: it has no name."""
+        return None
+
 
 @dataclass(frozen=True)
 class Kind:

@@ -221,7 +221,7 @@ class Client:
         self._session.check_destination(destination)
         if self._closing:
             raise ClosedError("the client is closing: connect again", backend=self._name)
-        settings = settings.asking(getattr(self._options, "group", None))
+        settings = settings.asking(self._options.only_group)
         check(
             settings.needs,
             self.capabilities,

@@ -103,9 +103,9 @@ class Settings:
             replay=REPLAYS.get(type(self.start)),
         )
 
-    def asking(self, one_group: str | None) -> Settings:
+    def asking(self, only_group: str | None) -> Settings:
         """Return settings that need groups for theirs, unless it is the one that each destination has here."""
-        if self.group in (None, one_group):
+        if self.group in (None, only_group):
             return self
         return replace(self, needs=self.needs.merge(Needs(groups=True)))
 

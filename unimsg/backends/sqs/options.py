@@ -26,3 +26,8 @@ class Options(QueueOptions):
     scheme: str = "sqs"
     group: str | None = None
     dedup_by: Literal["id", "content"] = "id"
+
+    @property
+    def only_group(self) -> str | None:
+        """A queue is one group; whoever says which may ask for it by name."""
+        return self.group
