@@ -101,6 +101,8 @@ async def published(
     ends = entries.failures(answer, len(messages), backend)
     kept = {int(done["Id"]): done.get("MessageId", "") for done in answer.get("Successful") or ()}
     return [
-        Receipt(message.id, Position(destination, kept.get(at, ""))) if end is None else entries.publish_end(end)
+        Receipt(message.id, Position(destination, kept.get(at, "")))
+        if end is None
+        else entries.publish_end(end)
         for at, (message, end) in enumerate(zip(messages, ends, strict=True))
     ]
