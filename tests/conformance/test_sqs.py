@@ -1,6 +1,7 @@
 """Amazon SQS, held to the catalogue: both kinds of queues, on MiniStack.
 
-Law: by the lean transport, all of it; by botocore's, in the drills, what moves messages. `tests/sqs` has both.
+Law: by the lean transport, all of it; in the drills by botocore's too, what moves messages, and all of it once more on
+ElasticMQ, which others have written. `tests/sqs` has both transports.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from tests.sqs.worlds import MINISTACK, AwsWorld
+from tests.sqs.worlds import ELASTICMQ, MINISTACK, AwsWorld
 from unimsg.testing.conformance import Catalogue
 from unimsg.testing.conformance.c_failures import PublishFailures
 from unimsg.testing.conformance.c_publish import Publish
@@ -57,6 +58,31 @@ class TestSqsByBotocore(_ByBotocore):
 
 @pytest.mark.drill
 class TestSqsFifoByBotocore(_ByBotocore):
+    """FIFO queues."""
+
+    scheme = "sqs+fifo"
+
+
+class _OnElasticMq(Catalogue):
+    scheme = "sqs"
+
+    @pytest.fixture
+    async def world(self, broker_url: Callable[..., str]) -> AsyncIterator[AwsWorld]:
+        async with AwsWorld(
+            broker_url("elasticmq"), self.scheme, environment="ElasticMQ 1.7.1", deviations=ELASTICMQ
+        ) as world:
+            yield world
+
+
+@pytest.mark.drill
+@pytest.mark.timeout(300)  # as above
+class TestSqsOnElasticMq(_OnElasticMq):
+    """Standard queues."""
+
+
+@pytest.mark.drill
+@pytest.mark.timeout(300)  # as above
+class TestSqsFifoOnElasticMq(_OnElasticMq):
     """FIFO queues."""
 
     scheme = "sqs+fifo"

@@ -27,6 +27,8 @@ KEYS = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
 
 MINISTACK: Mapping[str, str] = {}
 """MiniStack 1.5.33, 2026-11."""
+ELASTICMQ: Mapping[str, str] = {}
+"""ElasticMQ 1.7.1, 2026-11."""
 
 
 def url_of(endpoint: str, scheme: str, options: str = "") -> str:
