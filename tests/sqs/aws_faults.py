@@ -141,7 +141,7 @@ class FaultProxy:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
-        op = _operation(request, body)
+        op = operation(request, body)
         self.passed.add(op)
         self.under_way[op] += 1
         try:
@@ -300,7 +300,8 @@ def _verify(request: web.Request, body: bytes, found: _Signature, secret: str) -
     return bool(signer.signature(signer.string_to_sign(signed, canonical), signed) == found.value)
 
 
-def _operation(request: web.Request, body: bytes) -> str:
+def operation(request: web.Request, body: bytes) -> str:
+    """Return what a call asks for."""
     target = request.headers.get("X-Amz-Target", "")
     if target:
         return target.rpartition(".")[2]
