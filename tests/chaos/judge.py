@@ -109,6 +109,8 @@ class Deed(Struct):
     """Of a dead letter: the service had it already, and keeps one."""
     kept: str = ""
     """Of a dead letter: where, if the service says so."""
+    writings: int = 1
+    """Of a dead letter: how often its delivery began to write it, again where that was not confirmed."""
     dying: bool = False
     """Its process was being killed when the next deed came."""
     settled: bool = False
@@ -213,6 +215,13 @@ class Judge:
         if line.who in self._killed:
             self._verdict.accuse("deeds of the dead", [line.id])
         before = deeds.setdefault(self._record(line), [])
+        mine = self._in_hand.get((line.who, line.id, line.take))
+        if mine is not None and mine.confirmed is False and not (mine.lost or mine.completed):
+            # Its own failure is the cause, whatever others did meanwhile: it may not know yet that it is put out.
+            mine.writings += 1
+            mine.confirmed = None
+            self._verdict.dead_again["not confirmed"] += 1
+            return
         if before:
             before[-1].dying = before[-1].who in self._killing
             before[-1].settled = before[-1].completed
@@ -283,7 +292,7 @@ class Judge:
             surely = len(set(filter(None, fresh))) + fresh.count("")
             if self._dead[record] < max(surely, bool(confirmed)):
                 verdict.accuse("dead letters confirmed and missing", [record.id])
-            if self._dead[record] > len(burials):
+            if self._dead[record] > sum(burial.writings for burial in burials):
                 verdict.accuse("dead letters that nobody wrote", [record.id])
         verdict.dead = len(found)
         self._judge_repeats(self._burials, verdict.dead_again, "buried again")

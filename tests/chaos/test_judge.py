@@ -130,6 +130,23 @@ VIOLATIONS: list[tuple[str, Sequence[Line]]] = [
     # begun, and its end was not seen, though nobody died
     ("buried again without a cause", [*POISON, Burying("c#1", "a"), *buried("a", "c#2"), Dead("a")]),
     ("buried again after completion", [*GRAVE, *killed(), *buried("a", "c#2"), Dead("a")]),
+    # it knew that it was put out, and wrote again all the same
+    (
+        "buried again after completion",
+        [
+            *(*POISON, *buried("a", confirmed=False), Lost("c#1", "a", why="taken away")),
+            *(*buried("a", "c#2"), Completed("c#2", "a"), *buried("a", confirmed=False), Dead("a")),
+        ],
+    ),
+    # its one failure to write excuses one writing more, its own or another's, not both
+    (
+        "buried again without a cause",
+        [
+            *(*POISON, *buried("a", confirmed=False), *buried("a", "c#2"), *buried("a")),
+            Dead("a"),
+            Dead("a"),
+        ],
+    ),
     ("buried without a beginning", [*GRAVE, Buried("c#2", "a")]),
     ("ended badly", [*GOOD, Ran("c#1", 1)]),
 ]
@@ -246,6 +263,19 @@ BURIED_AGAIN: list[tuple[str, Sequence[Line], dict[str, int]]] = [
         "not confirmed, written again, and it was not there",
         [*buried("a", confirmed=False), *buried("a"), Dead("a")],
         {"not confirmed": 1},
+    ),
+    (
+        "not confirmed, and written again by the same one after another one had done it: it was cut off",
+        [
+            *buried("a", confirmed=False),
+            *(*buried("a", "c#2"), Completed("c#2", "a")),
+            *buried("a", confirmed=False),
+            Lost("c#1", "a", why="taken away"),
+            Dead("a"),
+            Dead("a"),
+            Dead("a"),
+        ],
+        {"not confirmed": 2},
     ),
     (
         "its share was taken away before the ack",
