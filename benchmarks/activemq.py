@@ -9,33 +9,30 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import os
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event
-from typing import Any, TypeAlias
+from typing import Any
 from urllib.parse import urlsplit
 
 import unimsg
-from benchmarks.rabbitmq import Turns
+from benchmarks.load import Load, Run, Tally, stalls
 from benchmarks.table import Bar, Figure, Measured, Row, compare
 from tools.brokers.activemq import Broker
 from tools.brokers.services import HOME
-from unimsg import codecs
-from unimsg.message import Message
 from unimsg.spi import Topology
 
 MESSAGES = 10_000
 IN_FLIGHT, PREFETCH = 100, 200
 BODY = bytes(1024)
+LOAD = Load(MESSAGES, IN_FLIGHT, BODY)
 LARGE, LARGE_ONES = 1_000_000, 50
 PUBLISH, CONSUME = "ActiveMQ publish, 1 KB, 100 at once", "ActiveMQ drain, 1 KB, an ack for each"
 STALL = "ActiveMQ, 1 MB bodies: longest turn of the loop"
 OURS, MANY, STOMPMAN, STOMP_PY = "unimsg", "unimsg publish_many", "stompman", "stomp.py"
-
-Run: TypeAlias = Callable[[], Awaitable[None]]
 
 BARS = [
     Bar(CONSUME, STOMPMAN, 0.1),
@@ -64,17 +61,6 @@ async def _destination(url: str) -> str:
     return name
 
 
-async def _at_once(publish: Callable[[], Coroutine[Any, Any, object]]) -> None:
-    """Publish all, `IN_FLIGHT` tasks at work."""
-    numbers = iter(range(MESSAGES))
-
-    async def work() -> None:
-        for _ in numbers:
-            await publish()
-
-    await asyncio.gather(*(work() for _ in range(IN_FLIGHT)))
-
-
 def _topic(destination: str) -> str:
     return f"/topic/VirtualTopic.{destination}"
 
@@ -83,53 +69,8 @@ def _queue(destination: str) -> str:
     return f"/queue/Consumer.g.VirtualTopic.{destination}"
 
 
-# ---------------------------------------------------------------- ours
-
-
-def ours(url: str, destination: str) -> Run:
-    """`publish`, awaited by each task."""
-
-    async def run() -> None:
-        async with unimsg.connect(url) as client:
-            publisher = client.publisher(destination, codec=codecs.BYTES)
-            await _at_once(lambda: publisher.publish(BODY))
-
-    return run
-
-
-def ours_many(url: str, destination: str) -> Run:
-    """`publish_many` of all."""
-
-    async def run() -> None:
-        async with unimsg.connect(url) as client:
-            publisher = client.publisher(destination, codec=codecs.BYTES)
-            await publisher.publish_many(Message(body=BODY) for _ in range(MESSAGES))
-
-    return run
-
-
-def ours_in(url: str, destination: str) -> Run:
-    """A handler, 64 workers."""
-
-    async def run() -> None:
-        done, count = asyncio.Event(), 0
-
-        async def handle(_: unimsg.Delivery[bytes | None]) -> None:
-            nonlocal count
-            count += 1
-            if count == MESSAGES:
-                done.set()
-
-        async with unimsg.connect(url) as client:
-            subscriber = client.subscriber(
-                destination, group="g", codec=codecs.BYTES, concurrency=64, prefetch=PREFETCH
-            )
-            running = asyncio.create_task(subscriber.run(handle))
-            await done.wait()
-            await subscriber.aclose()
-            await running
-
-    return run
+def _drain(url: str, destination: str) -> Run:
+    return LOAD.drain(url, destination, iter(["g"]), prefetch=PREFETCH)
 
 
 # ---------------------------------------------------------------- stompman
@@ -154,7 +95,9 @@ def stompman(url: str, destination: str) -> Run:
     async def run() -> None:
         async with _stompman(url) as client:
             told = {"persistent": "true"}
-            await _at_once(lambda: client.send(BODY, _topic(destination), headers=told, receipt_timeout=60))
+            await LOAD.at_once(
+                lambda _: client.send(BODY, _topic(destination), headers=told, receipt_timeout=60)
+            )
 
     return run
 
@@ -163,23 +106,16 @@ def stompman_in(url: str, destination: str) -> Run:
     """`subscribe`: it acks when the handler returns."""
 
     async def run() -> None:
-        done, count = asyncio.Event(), 0
-
-        async def handle(_: Any) -> None:
-            nonlocal count
-            count += 1
-            if count == MESSAGES:
-                done.set()
-
+        tally = Tally(MESSAGES)
         async with _stompman(url) as client:
             subscription = await client.subscribe(
                 _queue(destination),
-                handle,
+                tally.note,
                 ack="client-individual",
                 headers={"activemq.prefetchSize": str(PREFETCH)},
                 on_suppressed_exception=lambda error, _frame: print(error),
             )
-            await done.wait()
+            await tally.full()
             await subscription.unsubscribe()
 
     return run
@@ -267,37 +203,15 @@ def stomp_py_in(url: str, destination: str) -> Run:
 # ---------------------------------------------------------------- large bodies
 
 
-async def _stalls(url: str) -> tuple[float, float]:
-    """Publish and consume large bodies; returns the longest turn of each."""
-    body, done, count = bytes(LARGE), asyncio.Event(), 0
-    destination = await _destination(url)
-
-    async def handle(_: unimsg.Delivery[bytes | None]) -> None:
-        nonlocal count
-        count += 1
-        if count == LARGE_ONES:
-            done.set()
-
-    async with unimsg.connect(url) as client:
-        publisher = client.publisher(destination, codec=codecs.BYTES)
-        await publisher.publish(b"")
-        turns = Turns()
-        await asyncio.gather(*(publisher.publish(body) for _ in range(LARGE_ONES)))
-        out = turns.stop()
-        subscriber = client.subscriber(destination, group="g", codec=codecs.BYTES)
-        count -= 1
-        turns = Turns()
-        running = asyncio.create_task(subscriber.run(handle))
-        await done.wait()
-        into = turns.stop()
-        await subscriber.aclose()
-        await running
-    return out, into
+async def _large(url: str) -> tuple[float, float]:
+    return await stalls(url, await _destination(url), "g", size=LARGE, messages=LARGE_ONES)
 
 
 def run(rounds: int) -> tuple[list[Measured], list[Bar]]:
     """Measure both ways, and large bodies; what a round has published it drains before the next one."""
-    pairs: dict[str, tuple[Callable[[str, str], Run], Callable[[str, str], Run]]] = {OURS: (ours, ours_in)}
+    pairs: dict[str, tuple[Callable[[str, str], Run], Callable[[str, str], Run]]] = {
+        OURS: (LOAD.publish, _drain)
+    }
     for module, name, publishing, consuming in (
         ("stompman", STOMPMAN, stompman, stompman_in),
         ("stomp", STOMP_PY, stomp_py, stomp_py_in),
@@ -310,9 +224,9 @@ def run(rounds: int) -> tuple[list[Measured], list[Bar]]:
             places = {name: asyncio.run(_destination(url)) for name in pairs}
             many = asyncio.run(_destination(url))
             out = {name: (MESSAGES, make(url, places[name])) for name, (make, _) in pairs.items()}
-            out[MANY] = MESSAGES, ours_many(url, many)
+            out[MANY] = MESSAGES, LOAD.publish_many(url, many)
             into = {name: (MESSAGES, make(url, places[name])) for name, (_, make) in pairs.items()}
-            into["unimsg, again"] = MESSAGES, ours_in(url, many)
+            into["unimsg, again"] = MESSAGES, _drain(url, many)
             for row in (*compare(PUBLISH, out, 1), *compare(CONSUME, into, 1)):
                 known = rows.setdefault((row.path, row.contender), row)
                 if known is not row:
@@ -320,6 +234,6 @@ def run(rounds: int) -> tuple[list[Measured], list[Bar]]:
                     known.wall += row.wall
         figures = [Figure(STALL, f"unimsg {way}", "ms") for way in ("publish", "consume")]
         for _ in range(rounds):
-            for figure, value in zip(figures, asyncio.run(_stalls(url)), strict=True):
+            for figure, value in zip(figures, asyncio.run(_large(url)), strict=True):
                 figure.values.append(value)
     return [*rows.values(), *figures], BARS

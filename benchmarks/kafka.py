@@ -12,7 +12,7 @@ import os
 import resource
 import subprocess
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,13 +21,12 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 import unimsg
+from benchmarks.load import Load, Run, Tally
 from benchmarks.table import Bar, Measured, Row, compare
 from tools.brokers import maven
 from tools.brokers.kafka import ARTEFACTS, Cluster
 from tools.brokers.services import HOME, found
-from unimsg import codecs
 from unimsg.capabilities import Ordering
-from unimsg.message import Message
 from unimsg.spi import Topology
 
 MESSAGES = 100_000
@@ -36,6 +35,7 @@ FEW = 5_000
 WINDOW = 1000
 BODY = bytes(1024)
 KEYS = [f"customer-{number:06}" for number in range(10_000)]
+LOAD = Load(MESSAGES, WINDOW, BODY, key=lambda number: KEYS[number % len(KEYS)])
 HEADERS: list[tuple[str, str | bytes | None]] = [
     ("unimsg-id", b"01a2138e-b29c-7745-bbd7-b2204b4ef07b"),
     ("content-type", b"application/octet-stream"),
@@ -77,45 +77,10 @@ async def _topic(servers: str) -> str:
     return name
 
 
-async def _at_once(count: int, publish: Callable[[str], Coroutine[Any, Any, object]]) -> None:
-    """Publish `count` messages, `WINDOW` tasks at work."""
-    numbers = iter(range(count))
-
-    async def work() -> None:
-        for number in numbers:
-            await publish(KEYS[number % len(KEYS)])
-
-    await asyncio.gather(*(work() for _ in range(WINDOW)))
-
-
 # ---------------------------------------------------------------- out
 
 
-def ours(servers: str, topic: str) -> Callable[[], Awaitable[None]]:
-    """`publish`, awaited by each task."""
-
-    async def run() -> None:
-        async with unimsg.connect(f"kafka://{servers}") as client:
-            publisher = client.publisher(topic, codec=codecs.BYTES)
-            await _at_once(MESSAGES, lambda key: publisher.publish(BODY, key=key))
-
-    return run
-
-
-def ours_many(servers: str, topic: str) -> Callable[[], Awaitable[None]]:
-    """`publish_many` of all."""
-
-    async def run() -> None:
-        async with unimsg.connect(f"kafka://{servers}") as client:
-            publisher = client.publisher(topic, codec=codecs.BYTES)
-            await publisher.publish_many(
-                Message(body=BODY, key=KEYS[number % len(KEYS)]) for number in range(MESSAGES)
-            )
-
-    return run
-
-
-def raw_window(servers: str, topic: str, **settings: Any) -> Callable[[], Awaitable[None]]:
+def raw_window(servers: str, topic: str, **settings: Any) -> Run:
     """`send`, and the futures of a window gathered: the fastest way that its documents show."""
 
     async def run() -> None:
@@ -132,19 +97,22 @@ def raw_window(servers: str, topic: str, **settings: Any) -> Callable[[], Awaita
     return run
 
 
-def raw_tasks(servers: str, topic: str) -> Callable[[], Awaitable[None]]:
+def raw_tasks(servers: str, topic: str) -> Run:
     """`send_and_wait`, awaited by each task: what ours is called like."""
 
     async def run() -> None:
         async with AIOKafkaProducer(bootstrap_servers=servers, enable_idempotence=True) as producer:
-            await _at_once(
-                FEW * 2, lambda key: producer.send_and_wait(topic, BODY, key.encode(), headers=HEADERS)
-            )
+
+            def send(number: int) -> Any:
+                key = KEYS[number % len(KEYS)].encode()
+                return producer.send_and_wait(topic, BODY, key, headers=HEADERS)
+
+            await LOAD.at_once(send, FEW * 2)
 
     return run
 
 
-def faststream(servers: str, topic: str) -> Callable[[], Awaitable[None]]:
+def faststream(servers: str, topic: str) -> Run:
     """`broker.publish`, awaited by each task."""
 
     async def run() -> None:
@@ -152,14 +120,16 @@ def faststream(servers: str, topic: str) -> Callable[[], Awaitable[None]]:
 
         async with KafkaBroker(servers, enable_idempotence=True, acks="all", logger=None) as client:
             headers = {name: str(value) for name, value in HEADERS}
-            await _at_once(
-                FEW * 2, lambda key: client.publish(BODY, topic, key=key.encode(), headers=headers)
-            )
+
+            def send(number: int) -> Any:
+                return client.publish(BODY, topic, key=KEYS[number % len(KEYS)].encode(), headers=headers)
+
+            await LOAD.at_once(send, FEW * 2)
 
     return run
 
 
-def librdkafka(servers: str, topic: str) -> Callable[[], Awaitable[None]]:
+def librdkafka(servers: str, topic: str) -> Run:
     """`produce` with a callback each, in a thread, no event loop: what C can do from Python."""
 
     def produce() -> None:
@@ -195,35 +165,12 @@ def librdkafka(servers: str, topic: str) -> Callable[[], Awaitable[None]]:
 # ---------------------------------------------------------------- in
 
 
-def ours_in(servers: str, topic: str, order: Ordering) -> Callable[[], Awaitable[None]]:
+def ours_in(servers: str, topic: str, order: Ordering) -> Run:
     """A handler, 64 workers."""
-
-    async def run() -> None:
-        done, count = asyncio.Event(), 0
-
-        async def handle(_: unimsg.Delivery[bytes | None]) -> None:
-            nonlocal count
-            count += 1
-            if count == MESSAGES:
-                done.set()
-
-        async with unimsg.connect(f"kafka://{servers}") as client:
-            subscriber = client.subscriber(
-                topic,
-                group=_group(),
-                codec=codecs.BYTES,
-                order=order,
-                concurrency=64,
-            )
-            running = asyncio.create_task(subscriber.run(handle))
-            await done.wait()
-            await subscriber.aclose()
-            await running
-
-    return run
+    return LOAD.drain(f"kafka://{servers}", topic, iter(_group, ""), order=order)
 
 
-def raw_in(servers: str, topic: str) -> Callable[[], Awaitable[None]]:
+def raw_in(servers: str, topic: str) -> Run:
     """`getmany(500)` and a commit for each."""
 
     async def run() -> None:
@@ -244,25 +191,22 @@ def raw_in(servers: str, topic: str) -> Callable[[], Awaitable[None]]:
     return run
 
 
-def faststream_in(servers: str, topic: str) -> Callable[[], Awaitable[None]]:
+def faststream_in(servers: str, topic: str) -> Run:
     """A handler, one at a time, positions committed by a timer: its default."""
 
     async def run() -> None:
         from faststream.kafka import KafkaBroker  # noqa: PLC0415 - only `make bench` has it
 
         client: Any = KafkaBroker(servers, logger=None)
-        done, count = asyncio.Event(), 0
+        tally = Tally(FEW)
 
         @client.subscriber(topic, group_id=_group(), auto_offset_reset="earliest")  # type: ignore[untyped-decorator]  # theirs
         async def handle(_: bytes) -> None:
-            nonlocal count
-            count += 1
-            if count == FEW:
-                done.set()
+            await tally.note()
 
         async with client:
             await client.start()
-            await done.wait()
+            await tally.full()
 
     return run
 
@@ -296,14 +240,14 @@ def run(rounds: int) -> tuple[list[Measured], list[Bar]]:
     with broker() as servers:
         topic, full = asyncio.run(_topic(servers)), asyncio.run(_topic(servers))
         asyncio.run(_fill(servers, full))
-        out: dict[str, tuple[int, Callable[[], Awaitable[None]]]] = {
+        out: dict[str, tuple[int, Run]] = {
             RAW: (MESSAGES, raw_window(servers, topic)),
             "aiokafka send, 64 KB": (MESSAGES, raw_window(servers, topic, max_batch_size=65536)),
             "aiokafka send, by tasks": (FEW * 2, raw_tasks(servers, topic)),
-            "unimsg": (MESSAGES, ours(servers, topic)),
-            "unimsg publish_many": (MESSAGES, ours_many(servers, topic)),
+            "unimsg": (MESSAGES, LOAD.publish(f"kafka://{servers}", topic)),
+            "unimsg publish_many": (MESSAGES, LOAD.publish_many(f"kafka://{servers}", topic)),
         }
-        into: dict[str, tuple[int, Callable[[], Awaitable[None]]]] = {
+        into: dict[str, tuple[int, Run]] = {
             RAW_IN: (MESSAGES, raw_in(servers, full)),
             "unimsg": (MESSAGES, ours_in(servers, full, "key")),
             "unimsg, by partition": (MESSAGES, ours_in(servers, full, "partition")),
@@ -326,4 +270,4 @@ def run(rounds: int) -> tuple[list[Measured], list[Bar]]:
 
 
 async def _fill(servers: str, topic: str) -> None:
-    await ours_many(servers, topic)()
+    await LOAD.publish_many(f"kafka://{servers}", topic)()

@@ -9,35 +9,33 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import os
-import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Self, TypeAlias
+from typing import Any, Self
 
 import pika
 from pika.adapters.asyncio_connection import AsyncioConnection
 
 import unimsg
+from benchmarks.load import Load, Run, Tally, stalls
 from benchmarks.table import Bar, Figure, Measured, compare
 from tools.brokers.rabbitmq import Broker
 from tools.brokers.services import HOME, found
-from unimsg import codecs
-from unimsg.message import Message
 from unimsg.spi import Topology
 
 URL = "UNIMSG_TEST_RABBITMQ_URL"
 MESSAGES = 5_000
 IN_FLIGHT, PREFETCH = 100, 200
 BODY = bytes(1024)
+LOAD = Load(MESSAGES, IN_FLIGHT, BODY)
 LARGE, LARGE_ONES = 1 << 20, 50
 PUBLISH, CONSUME = "RabbitMQ publish, 1 KB, 100 at once", "RabbitMQ drain, 1 KB, an ack for each"
 STALL = "RabbitMQ, 1 MB bodies: longest turn of the loop"
 PEER = "aio-pika"
 OURS, MANY, RAW, FASTSTREAM, BRIDGE = "unimsg", "unimsg publish_many", "raw pika", "FastStream", "mq-bridge"
-
-Run: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 
 BARS = [
     Bar(PUBLISH, PEER, 0.35),
@@ -71,40 +69,7 @@ async def _destination(url: str, *groups: str, **settings: str) -> str:
     return name
 
 
-async def _at_once(publish: Callable[[], Coroutine[Any, Any, object]]) -> None:
-    """Publish all, `IN_FLIGHT` tasks at work."""
-    numbers = iter(range(MESSAGES))
-
-    async def work() -> None:
-        for _ in numbers:
-            await publish()
-
-    await asyncio.gather(*(work() for _ in range(IN_FLIGHT)))
-
-
 # ---------------------------------------------------------------- out
-
-
-def ours(url: str, destination: str) -> Run:
-    """`publish`, awaited by each task."""
-
-    async def run() -> None:
-        async with unimsg.connect(url) as client:
-            publisher = client.publisher(destination, codec=codecs.BYTES)
-            await _at_once(lambda: publisher.publish(BODY))
-
-    return run
-
-
-def ours_many(url: str, destination: str) -> Run:
-    """`publish_many` of all."""
-
-    async def run() -> None:
-        async with unimsg.connect(url) as client:
-            publisher = client.publisher(destination, codec=codecs.BYTES)
-            await publisher.publish_many(Message(body=BODY) for _ in range(MESSAGES))
-
-    return run
 
 
 class Raw:
@@ -162,7 +127,7 @@ def raw(url: str, destination: str) -> Run:
     async def run() -> None:
         async with Raw(url) as client:
             await client.confirm()
-            await _at_once(lambda: client.publish(destination))
+            await LOAD.at_once(lambda _: client.publish(destination))
 
     return run
 
@@ -177,7 +142,7 @@ def aio_pika(url: str, destination: str) -> Run:
             channel = await connection.channel()
             exchange = await channel.get_exchange(destination)
             persistent = peer.DeliveryMode.PERSISTENT
-            await _at_once(lambda: exchange.publish(peer.Message(BODY, delivery_mode=persistent), ""))
+            await LOAD.at_once(lambda _: exchange.publish(peer.Message(BODY, delivery_mode=persistent), ""))
 
     return run
 
@@ -190,7 +155,7 @@ def faststream(url: str, destination: str) -> Run:
 
         exchange = RabbitExchange(destination, type=ExchangeType.FANOUT, declare=False)
         async with RabbitBroker(url, logger=None) as client:
-            await _at_once(lambda: client.publish(BODY, exchange=exchange, persist=True))
+            await LOAD.at_once(lambda _: client.publish(BODY, exchange=exchange, persist=True))
 
     return run
 
@@ -213,30 +178,6 @@ def bridge(url: str, destination: str) -> Run:
 
 
 # ---------------------------------------------------------------- in: the next queue of a contender at each run
-
-
-def ours_in(url: str, destination: str, groups: Iterator[str]) -> Run:
-    """A handler, 64 workers."""
-
-    async def run() -> None:
-        done, count = asyncio.Event(), 0
-
-        async def handle(_: unimsg.Delivery[bytes | None]) -> None:
-            nonlocal count
-            count += 1
-            if count == MESSAGES:
-                done.set()
-
-        async with unimsg.connect(url) as client:
-            subscriber = client.subscriber(
-                destination, group=next(groups), codec=codecs.BYTES, concurrency=64, prefetch=PREFETCH
-            )
-            running = asyncio.create_task(subscriber.run(handle))
-            await done.wait()
-            await subscriber.aclose()
-            await running
-
-    return run
 
 
 def raw_in(url: str, destination: str, groups: Iterator[str]) -> Run:
@@ -287,18 +228,15 @@ def faststream_in(url: str, destination: str, groups: Iterator[str]) -> Run:
         from faststream.rabbit import Channel, RabbitBroker, RabbitQueue  # noqa: PLC0415 - as above
 
         client: Any = RabbitBroker(url, logger=None, default_channel=Channel(prefetch_count=PREFETCH))
-        done, count = asyncio.Event(), 0
+        tally = Tally(MESSAGES)
 
         @client.subscriber(RabbitQueue(f"{destination}.{next(groups)}", declare=False))  # type: ignore[untyped-decorator]  # theirs
         async def handle(_: bytes) -> None:
-            nonlocal count
-            count += 1
-            if count == MESSAGES:
-                done.set()
+            await tally.note()
 
         async with client:
             await client.start()
-            await done.wait()
+            await tally.full()
 
     return run
 
@@ -324,50 +262,12 @@ def bridge_in(url: str, destination: str, groups: Iterator[str]) -> Run:
     return run
 
 
-class Turns:
-    """Watches the loop: the most CPU time of its thread that one turn took, in milliseconds; waiting is not in it."""
-
-    def __init__(self) -> None:
-        self.longest = 0.0
-        self._loop = asyncio.get_running_loop()
-        self._last = time.thread_time()
-        self._handle = self._loop.call_soon(self._turn)
-
-    def _turn(self) -> None:
-        now = time.thread_time()
-        self.longest, self._last = max(self.longest, (now - self._last) * 1000), now
-        self._handle = self._loop.call_later(0, self._turn)
-
-    def stop(self) -> float:
-        """Return the longest turn."""
-        self._handle.cancel()
-        return self.longest
+async def _large(url: str) -> tuple[float, float]:
+    return await stalls(url, await _destination(url, "g"), "g", size=LARGE, messages=LARGE_ONES)
 
 
-async def _stalls(url: str) -> tuple[float, float]:
-    """Publish and consume large bodies; returns the longest turn of each."""
-    body, done, count = bytes(LARGE), asyncio.Event(), 0
-    destination = await _destination(url, "g")
-
-    async def handle(_: unimsg.Delivery[bytes | None]) -> None:
-        nonlocal count
-        count += 1
-        if count == LARGE_ONES:
-            done.set()
-
-    async with unimsg.connect(url) as client:
-        publisher = client.publisher(destination, codec=codecs.BYTES)
-        await publisher.publish(b"")
-        turns = Turns()
-        await asyncio.gather(*(publisher.publish(body) for _ in range(LARGE_ONES)))
-        out = turns.stop()
-        subscriber, count, turns = client.subscriber(destination, group="g", codec=codecs.BYTES), -1, Turns()
-        running = asyncio.create_task(subscriber.run(handle))
-        await done.wait()
-        into = turns.stop()
-        await subscriber.aclose()
-        await running
-    return out, into
+async def _filled(url: str, destination: str) -> None:
+    await LOAD.publish_many(url, destination)()
 
 
 PEERS = (
@@ -379,8 +279,8 @@ PEERS = (
 
 def run(rounds: int) -> tuple[list[Measured], list[Bar]]:
     """Measure both ways, and large bodies."""
-    out: dict[str, Any] = {OURS: ours, MANY: ours_many, RAW: raw}
-    into: dict[str, Any] = {OURS: ours_in, RAW: raw_in}
+    out: dict[str, Any] = {OURS: LOAD.publish, MANY: LOAD.publish_many, RAW: raw}
+    into: dict[str, Any] = {OURS: partial(LOAD.drain, prefetch=PREFETCH), RAW: raw_in}
     for module, name, publishing, consuming in PEERS:
         if importlib.util.find_spec(module):
             out[name], into[name] = publishing, consuming
@@ -390,11 +290,11 @@ def run(rounds: int) -> tuple[list[Measured], list[Bar]]:
         rows: list[Measured] = [*compare(PUBLISH, publishes, rounds)]
         names = {name: [f"{place}-{number}" for number in range(rounds)] for place, name in enumerate(into)}
         full = asyncio.run(_destination(url, *(group for groups in names.values() for group in groups)))
-        asyncio.run(ours_many(url, full)())
+        asyncio.run(_filled(url, full))
         drains = {name: (MESSAGES, make(url, full, iter(names[name]))) for name, make in into.items()}
         rows += compare(CONSUME, drains, rounds)
         figures = [Figure(STALL, f"unimsg {way}", "ms") for way in ("publish", "consume")]
         for _ in range(rounds):
-            for figure, value in zip(figures, asyncio.run(_stalls(url)), strict=True):
+            for figure, value in zip(figures, asyncio.run(_large(url)), strict=True):
                 figure.values.append(value)
     return [*rows, *figures], BARS

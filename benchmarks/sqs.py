@@ -12,16 +12,17 @@ import json
 import os
 import time
 import urllib.request
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeAlias
+from typing import Any
 
 import boto3
 from aiobotocore.session import get_session
 
 import unimsg
+from benchmarks.load import Load, Run
 from benchmarks.table import Bar, Figure, Measured, compare
 from tools.brokers import ministack
 from tools.brokers.services import HOME
@@ -30,6 +31,7 @@ from unimsg import codecs
 MESSAGES = 2_000
 SENDERS = 50
 BODY = "x" * 1024
+LOAD = Load(MESSAGES, SENDERS, BODY, codecs.TEXT, lambda number: f"customer-{number % SENDERS}")
 REGION = "us-east-1"
 KEYS = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": REGION}
 IDLE = 60.0
@@ -38,8 +40,6 @@ PUBLISH, FIFO, DRAIN = "SQS publish, 50 at once", "SQS FIFO publish, 50 keys at 
 QUIET = "SQS, an idle queue"
 ONE, HAND = "aiobotocore, one by one", "aiobotocore, ten by ten"
 COUNTER = Path(__file__).with_name("counting_ministack.py")
-
-Run: TypeAlias = Callable[[], Awaitable[None]]
 
 BARS = [
     Bar(PUBLISH, ONE, 0.2),
@@ -106,30 +106,12 @@ def emulator() -> Iterator[Stage]:
             running.stop()
 
 
-async def _at_once(send: Callable[[int], Awaitable[object]]) -> None:
-    """Send all, `SENDERS` tasks at work."""
-    numbers = iter(range(MESSAGES))
-
-    async def work(key: int) -> None:
-        for _ in numbers:
-            await send(key)
-
-    await asyncio.gather(*(work(key) for key in range(SENDERS)))
-
-
 # ---------------------------------------------------------------- out
 
 
 def ours(stage: Stage, scheme: str) -> Run:
-    """`publish`, awaited by each task; on FIFO each has a key of its own."""
-    queue = stage.queue(fifo=scheme == "sqs+fifo")
-
-    async def run() -> None:
-        async with unimsg.connect(stage.url(scheme)) as client:
-            publisher = client.publisher(queue, codec=codecs.TEXT)
-            await _at_once(lambda key: publisher.publish(BODY, key=f"customer-{key}"))
-
-    return run
+    """`publish`, awaited by each task; on FIFO so many keys."""
+    return LOAD.publish(stage.url(scheme), stage.queue(fifo=scheme == "sqs+fifo"))
 
 
 def one_by_one(stage: Stage, *, fifo: bool) -> Run:
@@ -140,11 +122,11 @@ def one_by_one(stage: Stage, *, fifo: bool) -> Run:
         async with stage.client() as client:
             queue = (await client.get_queue_url(QueueName=name + (".fifo" if fifo else "")))["QueueUrl"]
 
-            async def send(key: int) -> None:
-                more = {"MessageGroupId": f"customer-{key}", "MessageDeduplicationId": os.urandom(8).hex()}
+            async def send(number: int) -> None:
+                more = {"MessageGroupId": LOAD.key(number), "MessageDeduplicationId": os.urandom(8).hex()}
                 await client.send_message(QueueUrl=queue, MessageBody=BODY, **(more if fifo else {}))
 
-            await _at_once(send)
+            await LOAD.at_once(send)
 
     return run
 
@@ -183,7 +165,7 @@ def with_fanferro(stage: Stage) -> Run:
         from fanferro import SQS  # noqa: PLC0415 - only where it can be installed
 
         async with SQS(endpoint_url=stage.endpoint, region=REGION) as client:
-            await _at_once(lambda _key: client.send(name, BODY))
+            await LOAD.at_once(lambda _: client.send(name, BODY))
 
     return run
 
@@ -195,20 +177,8 @@ def ours_in(queues: Iterator[str], stage: Stage, transport: str) -> Run:
     """A handler, twenty at once."""
 
     async def run() -> None:
-        done, count = asyncio.Event(), 0
-
-        async def handle(_: unimsg.Delivery[str]) -> None:
-            nonlocal count
-            count += 1
-            if count == MESSAGES:
-                done.set()
-
-        async with unimsg.connect(f"{stage.url()}&wait=1s&transport={transport}") as client:
-            subscriber = client.subscriber(next(queues), codec=codecs.TEXT, concurrency=20)
-            running = asyncio.create_task(subscriber.run(handle))
-            await done.wait()
-            await subscriber.aclose()
-            await running
+        url = f"{stage.url()}&wait=1s&transport={transport}"
+        await LOAD.drain(url, next(queues), iter([None]), concurrency=20)()
 
     return run
 
