@@ -96,3 +96,11 @@ def test_successes_that_are_not_recorded_yet_count_before_it_opens() -> None:
     assert state(breaker) == "closed"
     breaker.record(ok=False, now=0.0, uncounted=lambda: CALLS + 1)
     assert state(breaker) == "open"
+
+
+def test_what_ended_well_first_decides_though_it_is_not_recorded_yet() -> None:
+    """Else one poisoned message among many that are acked a moment later would stop the intake again and again."""
+    breaker = fed(0, CALLS)
+    breaker.allows(OPEN_FOR)
+    breaker.record(ok=False, now=OPEN_FOR, uncounted=lambda: 1)
+    assert state(breaker) == "closed"

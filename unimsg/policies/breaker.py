@@ -50,12 +50,12 @@ class Breaker:
             ok: which of the two.
             now: the time.
             count: how many.
-            uncounted: asked before it opens: how many have ended well that were not recorded yet.
+            uncounted: asked before it opens: how many have ended well that were not recorded yet; they came first.
         """
         if self._probing:
             self._probing = False
             self._succeeded = self._failed = 0
-            if not ok:
+            if not ok and not uncounted():
                 self.trip(now)
                 return
         if now - self._window > WINDOW:
