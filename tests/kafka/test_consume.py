@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.consumer.group_coordinator import CoordinatorGroupRebalance
 from aiokafka.errors import UnknownError
 
 import unimsg
@@ -22,7 +23,7 @@ from tests.kafka.conftest import MakeTopic
 from unimsg.backends.kafka import Options, native, wire
 from unimsg.backends.kafka.positions import Positions
 from unimsg.consuming import intake
-from unimsg.errors import BackendError, OptionError
+from unimsg.errors import BackendError, ConfigError, OptionError
 from unimsg.message import Message, Position
 from unimsg.options import parse
 from unimsg.testing.conformance.world import consuming, eventually, gather
@@ -150,22 +151,40 @@ async def test_a_late_commit_is_fenced(url: str, topic: MakeTopic, group: str) -
 
 
 async def test_two_live_members_with_one_instance_id_are_told(url: str, topic: MakeTopic, group: str) -> None:
-    """They put each other out for ever; health says why."""
+    """They put each other out for ever; health says why, and when one of them goes nothing is lost."""
+    name, seen = await topic(), set[Any]()
+
+    async def note(delivery: unimsg.Delivery[Any]) -> None:
+        seen.add(delivery.body)
+
+    async with connected(url, "&instance_id=one") as first, connected(url, "&instance_id=one") as second:
+        async with (
+            consuming(first, name, note, group=group) as a,
+            consuming(second, name, note, group=group) as b,
+        ):
+            await eventually(
+                lambda: "instance_id=one" in str([a.health().reasons, b.health().reasons]),
+                "health names the instance_id",
+            )
+            await first.publisher(name).publish_many(Message(body=n, key=f"k{n}") for n in range(50))
+        await second.subscriber(name, group=group).run_until_idle(note)
+    assert seen == set(range(50))
+
+
+async def test_one_receive_of_five_seconds_tells_of_a_second_instance(
+    url: str, topic: MakeTopic, group: str
+) -> None:
+    """With the error of a mistake in the configuration, which it is; at least one of the two is told."""
     name = await topic()
-
-    async def handle(_: object) -> None:
-        """Nothing comes."""
-
-    async with (
-        connected(url, "&instance_id=one") as first,
-        connected(url, "&instance_id=one") as second,
-        consuming(first, name, handle, group=group) as a,
-        consuming(second, name, handle, group=group) as b,
-    ):
-        await eventually(
-            lambda: "instance_id=one" in str([a.health().reasons, b.health().reasons]),
-            "health names the instance_id",
+    async with connected(url, "&instance_id=one") as first, connected(url, "&instance_id=one") as second:
+        receivers = [
+            await client.backend.open_receiver(name, group, "oldest", Heard(), 10)
+            for client in (first, second)
+        ]
+        answers = await asyncio.gather(
+            *(receiver.receive_batch(10, 5.0) for receiver in receivers), return_exceptions=True
         )
+        assert "instance_id=one" in str([end for end in answers if isinstance(end, ConfigError)])
 
 
 async def test_a_static_member_comes_back_to_its_share(url: str, topic: MakeTopic, group: str) -> None:
@@ -231,6 +250,25 @@ async def test_a_share_that_could_not_be_begun_is_asked_for_again(
         await client.publish(name, "x", key="k")
         assert (await gather(client, name, 1, group=group)).bodies == ["x"]
     assert not failures
+
+
+async def test_a_member_that_was_refused_asks_again(
+    url: str, topic: MakeTopic, group: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rule 7: aiokafka waits until its error was asked for, and a member without a share had nothing to ask for."""
+    name, join = await topic(partitions="1"), CoordinatorGroupRebalance.perform_group_join
+    refusals = [UnknownError("says the test")]
+
+    async def refuse_once(rebalance: Any) -> Any:
+        if refusals:
+            raise refusals.pop()
+        return await join(rebalance)
+
+    monkeypatch.setattr(CoordinatorGroupRebalance, "perform_group_join", refuse_once)
+    async with connected(url) as client:
+        await client.publish(name, "x", key="k")
+        assert (await gather(client, name, 1, group=group)).bodies == ["x"]
+    assert not refusals
 
 
 async def test_a_group_is_moved_only_when_it_is_alone(url: str, topic: MakeTopic, group: str) -> None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import CommitFailedError, KafkaError
+from aiokafka.errors import CommitFailedError, KafkaError, UnknownError
 
 from unimsg.backends.kafka import trouble
 from unimsg.backends.kafka.clients import Clients
@@ -26,8 +27,12 @@ from unimsg.spi import Assignment, Events, Start
 
 JOIN = 10.0
 """Seconds for a join, beyond what other members may take to hand over."""
+LOOK_UP = 1.0
+"""Seconds of waiting after which it is looked whether something else is the matter."""
 STORM, STORM_WINDOW = 4, 5.0
 """So many assignments in so many seconds mean that two live members share an `instance_id`."""
+UNNAMED = UnknownError.__name__
+"""In a join, what aiokafka 0.14 says for FENCED_INSTANCE_ID, a code that it does not know."""
 
 
 class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is not seen by the checker
@@ -56,6 +61,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is no
         self.held: dict[Any, Assignment] = {}
         self.failure: Exception | None = None
         self._name = name
+        self._nowhere = TopicPartition(name, -1)
         self._group = group
         self._options = options
         self._events = events
@@ -88,6 +94,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is no
         Raises:
             UnavailableError: the group did not come to rest in time.
             ConfigError: two live members have one `instance_id`.
+            KafkaError: the group refused this member otherwise.
         """
         self.check()
         if self._joined.is_set():
@@ -95,13 +102,38 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is no
         patience = self._options.handover * 2 + JOIN
         try:
             async with asyncio.timeout(patience):
-                await self._joined.wait()
+                while not self._joined.is_set():
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(LOOK_UP):
+                            await self._joined.wait()
+                    await self.poll()
         except TimeoutError:
             raise UnavailableError(
                 f"group {self._group!r} has given this member no share in {patience:g} s",
                 backend=trouble.NAME,
                 destination=self._name,
             ) from None
+
+    async def poll(self) -> None:
+        """Say that this member is alive, and take nothing; waits for the end of a rebalance."""
+        await self.take(self._nowhere)
+
+    async def take(self, *parts: TopicPartition, **how: int) -> dict[TopicPartition, list[Any]]:
+        """Return what was fetched, as aiokafka's `getmany` does.
+
+        aiokafka keeps why a join was refused for whoever asks next, and does not try again before.
+
+        Raises:
+            ConfigError: two live members have one `instance_id`.
+            KafkaError: the group refused this member otherwise.
+        """
+        try:
+            records: dict[TopicPartition, list[Any]] = await self.consumer.getmany(*parts, **how)
+        except KafkaError as error:
+            if self._options.instance_id is not None and UNNAMED in str(error):
+                raise self._doubled() from error
+            raise
+        return records
 
     def check(self) -> None:
         """Raise what went wrong in a callback, once."""
@@ -179,12 +211,15 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is no
         now = self._time()
         self._given_at = [at for at in self._given_at if now - at < STORM_WINDOW] + [now]
         if len(self._given_at) >= STORM:
-            self.failure = ConfigError(
-                f"instance_id={self._options.instance_id} is another live member's too, and the group does not come "
-                "to rest: give each replica its own",
-                backend=trouble.NAME,
-                destination=self._name,
-            )
+            self.failure = self._doubled()
+
+    def _doubled(self) -> ConfigError:
+        return ConfigError(
+            f"instance_id={self._options.instance_id} is another live member's too, and the group does not come to "
+            "rest: give each replica its own",
+            backend=trouble.NAME,
+            destination=self._name,
+        )
 
 
 def _consumer(group: str, access: Access, options: Options) -> AIOKafkaConsumer:

@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from aiokafka import TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from unimsg.backends.kafka import trouble, wire
 from unimsg.backends.kafka.cluster import Topic
-from unimsg.backends.kafka.member import Member
+from unimsg.backends.kafka.member import LOOK_UP, Member
 from unimsg.backends.kafka.options import Options
 from unimsg.errors import (
     AssignmentLostError,
@@ -39,8 +38,6 @@ SETTLE_EVERY = 0.2
 """Seconds between two commits at most, while handlers are busy."""
 IDLE, SURELY = 1.0, 5.0
 """Seconds after which an empty answer says that there is nothing: when all partitions said so, and in any case."""
-LOOK_UP = 1.0
-"""Seconds of waiting after which it is looked whether something else is the matter."""
 SILENCE, SILENCE_ENDS = 5.0, 60.0
 """Seconds beyond a request's limit without a fetch: trouble; after the second the consumer is opened anew."""
 
@@ -54,7 +51,6 @@ class KafkaReceiver:
         self._member = member
         self._consumer = member.consumer
         self._options = options
-        self._nowhere = TopicPartition(name, -1)
         self._paused: set[Any] = set()
         self._spare: list[Received] = []
         self._turn = 0
@@ -97,7 +93,7 @@ class KafkaReceiver:
         if max_messages <= 0:
             with suppress(TimeoutError):  # a rebalance is under way: that this was asked counts all the same
                 async with asyncio.timeout(1.0):
-                    await self._consumer.getmany(self._nowhere)
+                    await self._member.poll()
             return []
         await self._member.share()
         if not self._spare:
@@ -110,23 +106,23 @@ class KafkaReceiver:
 
         From there a cancelled call cannot lose it: its position has moved on, so it would never be fetched again.
         """
-        consumer = self._consumer
-        ready = [part for part in self._member.held if part not in self._paused]
+        member = self._member
+        ready = [part for part in member.held if part not in self._paused]
         share = -(-most // max(1, len(ready)))
         if len(ready) > 1:
             self._turn = (self._turn + 1) % len(ready)
             for part in ready[self._turn :] + ready[: self._turn]:
                 room = min(share, most - len(self._spare))
                 if room > 0:
-                    self._take(await consumer.getmany(part, max_records=room))
+                    self._take(await member.take(part, max_records=room))
         now = self._loop.time()
         deadline = now + wait
         surely = deadline + (SURELY if wait <= IDLE else 0.0)
         while not self._spare and now < surely and not (now >= deadline and await self._is_drained()):
             pause = min(max(deadline - now, 0.1), LOOK_UP)
-            self._take(await consumer.getmany(timeout_ms=int(pause * 1000), max_records=share))
+            self._take(await member.take(timeout_ms=int(pause * 1000), max_records=share))
             now = self._loop.time()
-            self._member.check()
+            member.check()
             self._listen()
 
     async def _is_drained(self) -> bool:
