@@ -72,6 +72,7 @@ class Account:
                 service,
                 region_name=self.region,
                 endpoint_url=options.endpoint_url,
+                verify=False if _in_the_clear(options.endpoint_url) else None,
                 config=AioConfig(
                     retries={"total_max_attempts": 1},
                     connect_timeout=options.connect_timeout,
@@ -172,6 +173,15 @@ def _loader() -> Any:  # noqa: ANN401 - botocore's
 def _trust(bundle: str) -> ssl.SSLContext:
     """Return what trusts a file of certificates: reading one takes a tenth of a second."""
     return ssl.create_default_context(cafile=bundle)
+
+
+def _in_the_clear(endpoint: str | None) -> bool:
+    """Whether no certificate will ever be seen: then none is read, which takes each client a twentieth of a second."""
+    return (
+        endpoint is not None
+        and urlsplit(endpoint).scheme == "http"
+        and "http" not in get_environ_proxies(endpoint)
+    )
 
 
 def _new_session(profile: str | None) -> Any:  # noqa: ANN401 - aiobotocore's

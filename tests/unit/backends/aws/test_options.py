@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import unimsg
-from unimsg.backends._aws import trouble
+from unimsg.backends._aws import account, trouble
 from unimsg.backends.sqs import entries
 from unimsg.errors import (
     CapabilityError,
@@ -102,3 +102,14 @@ def test_a_refused_settlement_is_a_lost_lease() -> None:
     }
     (end,) = entries.failures(failed, 1, "sqs")
     assert isinstance(entries.settle_end(end), LeaseLostError)
+
+
+def test_certificates_are_left_unread_only_where_none_will_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Never of AWS itself, never of a private endpoint by TLS, never behind a proxy that may have one."""
+    for name in ("http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    assert account._in_the_clear("http://emulator:4566")
+    assert not account._in_the_clear("https://vpce-1")
+    assert not account._in_the_clear(None)
+    monkeypatch.setenv("http_proxy", "https://proxy")
+    assert not account._in_the_clear("http://emulator:4566")
