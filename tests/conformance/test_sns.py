@@ -9,8 +9,6 @@ import pytest
 from tests.sqs.worlds import MINISTACK, AwsWorld
 from unimsg.testing.conformance import Catalogue
 
-pytestmark = pytest.mark.pending  # the backend is not finished: `make pending`
-
 
 class _Sns(Catalogue):
     scheme = "sns"
