@@ -115,6 +115,21 @@ async def test_a_position_in_another_topic_is_refused_before_anything_is_opened(
         assert made == []
 
 
+async def test_an_end_that_is_cut_leaves_nothing_behind(url: str, topic: MakeTopic) -> None:
+    """A: aiokafka's own end hangs, as when a broker dies: a heartbeat that goes on would connect again."""
+    name, before = await topic(), asyncio.all_tasks()
+    client = unimsg.connect(url)
+    with watched() as made:
+        await client.backend.open()
+        heard = Heard()
+        receiver: Any = await client.backend.open_receiver(name, name, "newest", heard, 10)
+        await eventually(lambda: heard.held, "the receiver has its share")
+        receiver._member.consumer._coordinator.close = asyncio.Event().wait
+        await client.backend.aclose()
+        await asyncio.sleep(0)
+        assert left(before, made) == []
+
+
 async def test_closing_a_backend_ends_what_nobody_closed(url: str, topic: MakeTopic) -> None:
     """A: a sender and a receiver whose own closing was given up."""
     name, before = await topic(), asyncio.all_tasks()

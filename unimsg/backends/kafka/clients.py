@@ -23,6 +23,14 @@ CLOSING = 4.0
 """Seconds for an end in order: leaving the group, what is in flight."""
 CUT = 1.0
 """Seconds for what is left when connections are cut: nobody waits for an answer any more."""
+TASKS = (
+    ("_coordinator", "_coordination_task"),
+    ("_coordinator", "_heartbeat_task"),
+    ("_coordinator", "_commit_refresh_task"),
+    ("_fetcher", "_fetch_task"),
+    ("_sender", "_sender_task"),
+)
+"""Where aiokafka keeps the tasks of a consumer or a producer; it has no other way to them."""
 
 
 class Clients:
@@ -84,7 +92,19 @@ async def _end(client: Any, starting: asyncio.Task[None] | None, patience: float
         finally:
             await _within(stopping, CUT)
     finally:
+        left = _running(client)
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left, timeout=CUT)
         await _cut(client)  # also what a start or a stop has left that failed in the middle
+
+
+def _running(client: Any) -> list[asyncio.Task[Any]]:  # noqa: ANN401 - aiokafka's
+    """Return the tasks that a client has left: a heartbeat would connect again, and keep its share from all others."""
+    found = [getattr(getattr(client, part, None), name, None) for part, name in TASKS]
+    found += getattr(getattr(client, "_fetcher", None), "_pending_tasks", ())
+    return [task for task in found if task is not None and not task.done()]
 
 
 async def _within(task: asyncio.Task[None], patience: float) -> None:
