@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 STAYS = (ThrottledError, TimedOutError, UnavailableError, PermissionDeniedError)
 """Errors after which the same receiver is asked again."""
+AGAIN = 1.0
+"""Seconds after which a run until idle that has something in hand asks whether there is more."""
 LAG_EVERY = 10.0
 """Seconds from one question for the lag to the next, and the most that one may take."""
 LAG_ENDS = 1.0
@@ -170,8 +172,8 @@ class Intake:
         """An answer was empty and somebody waits for the end; `quiet`: nothing was out before."""
         home = self._home
         if not self._empty:
-            with suppress(TimeoutError):  # a membership is kept meanwhile
-                async with asyncio.timeout(self._limits.poll_every):
+            with suppress(TimeoutError):  # what is in hand may wait for what comes late; and a membership is kept
+                async with asyncio.timeout(min(AGAIN, self._limits.poll_every or AGAIN)):
                     await home.change()
         elif quiet:
             home.idle.set()

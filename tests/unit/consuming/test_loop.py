@@ -199,3 +199,24 @@ async def test_the_end_is_known_after_one_empty_wait() -> None:
 
 async def slow(_delivery: Delivery[Any]) -> None:
     await asyncio.sleep(0.02)
+
+
+async def test_until_idle_asks_again_while_a_handler_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is in hand may wait for what arrives late: nothing else would ever change."""
+    monkeypatch.setattr("unimsg.consuming.intake.AGAIN", 0.01)
+    world, both = World(concurrency=2), asyncio.Event()
+    world.receiver.feed(b"1")
+    seen: list[Any] = []
+
+    async def meet(delivery: Delivery[Any]) -> None:
+        seen.append(delivery.body)
+        if len(seen) == 2:
+            both.set()
+        await both.wait()
+
+    running = asyncio.create_task(world.subscriber.run_until_idle(meet))
+    await until(lambda: seen and len(world.receiver.polls) > 1)
+    world.receiver.feed(b"2")
+    async with asyncio.timeout(5):
+        await running
+    assert seen == [1, 2]
