@@ -172,9 +172,7 @@ class Intake:
         """An answer was empty and somebody waits for the end; `quiet`: nothing was out before."""
         home = self._home
         if not self._empty:
-            with suppress(
-                TimeoutError
-            ):  # what is in hand may wait for what comes late; and a membership is kept
+            with suppress(TimeoutError):  # what is in hand may wait for what comes late
                 async with asyncio.timeout(min(AGAIN, self._limits.poll_every or AGAIN)):
                     await home.change()
         elif quiet:
