@@ -36,9 +36,5 @@ def start(folder: Path, cache: Path) -> Running:
     )  # fmt: skip
     process = spawn("elasticmq", command, folder=folder, log=log)
     url = f"http://127.0.0.1:{port}"
-    try:
-        await_answer(lambda: answers(url), process, log)
-    except BaseException:
-        process.stop()
-        raise
+    await_answer(lambda: answers(url), process, log)
     return Running(environment={"UNIMSG_TEST_ELASTICMQ_URL": url}, processes=(process,))

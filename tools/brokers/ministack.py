@@ -42,11 +42,7 @@ def start(folder: Path, cache: Path, program: Path = IN_SHORT) -> Running:
     given = [f"{name}={value}" for name, value in settings.items()]
     command = ["env", *given, str(install(cache)), "-P", str(program)]
     process = spawn("ministack", command, folder=folder, log=log)
-    try:
-        await_answer(lambda: answers(f"{url}/_ministack/health"), process, log)
-    except BaseException:
-        process.stop()
-        raise
+    await_answer(lambda: answers(f"{url}/_ministack/health"), process, log)
     return Running(environment={"UNIMSG_TEST_MINISTACK_URL": url}, processes=(process,))
 
 

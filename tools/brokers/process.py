@@ -120,11 +120,19 @@ def free_ports(count: int) -> list[int]:
 
 
 def await_answer(answers: Callable[[], bool], process: Process, log: Path) -> None:
-    """Return when the broker answers in its own protocol; an open port is not enough.
+    """Return when the broker answers in its own protocol, an open port is not enough; else it is stopped.
 
     Raises:
         RuntimeError: it ended, or did not answer in time; with the end of its log.
     """
+    try:
+        _await(answers, process, log)
+    except BaseException:  # also when somebody interrupts: else it would run on, and nobody would know
+        process.stop()
+        raise
+
+
+def _await(answers: Callable[[], bool], process: Process, log: Path) -> None:
     end = time.monotonic() + PATIENCE
     while not answers():
         if not process.alive or time.monotonic() > end:
