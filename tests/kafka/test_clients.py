@@ -97,7 +97,6 @@ async def test_a_refused_connection_is_closed_when_that_is_told(
     with pytest.raises(kind):
         await backend.open()
     await backend.aclose()
-    await asyncio.sleep(0)
     assert made
     assert [one for one in made if one._protocol._transport is not None] == []
 
@@ -126,7 +125,6 @@ async def test_an_end_that_is_cut_leaves_nothing_behind(url: str, topic: MakeTop
         await eventually(lambda: heard.held, "the receiver has its share")
         receiver._member.consumer._coordinator.close = asyncio.Event().wait
         await client.backend.aclose()
-        await asyncio.sleep(0)
         assert left(before, made) == []
 
 
