@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from unimsg.backends._broker.access import secret, trouble
+from unimsg.backends._broker.access import read_secret, tls_trouble
 from unimsg.backends._broker.place import pairs, parse
 from unimsg.errors import OptionError, PermissionDeniedError
 
@@ -49,10 +49,10 @@ def test_a_secret_loses_the_end_of_its_line_and_nothing_else(tmp_path: Path) -> 
     file = tmp_path / "password"
     file.write_bytes(b" s3cret \r\n")
 
-    assert secret(str(file), "password_file", backend="x") == " s3cret "
+    assert read_secret(str(file), "password_file", backend="x") == " s3cret "
     file.write_bytes(b"\xff")
     with pytest.raises(OptionError, match="password_file"):
-        secret(str(file), "password_file", backend="x")
+        read_secret(str(file), "password_file", backend="x")
 
 
 def _ssl(reason: str, kind: type[ssl.SSLError] = ssl.SSLError) -> ssl.SSLError:
@@ -62,7 +62,7 @@ def _ssl(reason: str, kind: type[ssl.SSLError] = ssl.SSLError) -> ssl.SSLError:
 
 
 def _told(error: BaseException) -> type[BaseException] | None:
-    ours = trouble(error, backend="x", plain="x://")
+    ours = tls_trouble(error, backend="x", plain="x://")
     return None if ours is None else type(ours)
 
 

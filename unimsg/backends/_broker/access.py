@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import ssl
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from unimsg.errors import Error, OptionError, PermissionDeniedError
 
@@ -29,30 +29,10 @@ class Secured(Protocol):
     @property
     def key(self) -> str | None: ...
     @property
-    def ssl_context(self) -> Any: ...  # noqa: ANN401 - an `ssl.SSLContext` or None: what the program gave
+    def ssl_context(self) -> ssl.SSLContext | None: ...
 
 
-class Guarded(Protocol):
-    """The options of a password, of any backend."""
-
-    @property
-    def password(self) -> str | None: ...
-    @property
-    def password_file(self) -> str | None: ...
-
-
-def password(options: Guarded, *, backend: str) -> str | None:
-    """Return the password, from its file if there is one; None: there is none.
-
-    Raises:
-        OptionError: the file cannot be read.
-    """
-    if options.password_file is None:
-        return options.password
-    return secret(options.password_file, "password_file", backend=backend)
-
-
-def secret(path: str, option: str, *, backend: str) -> str:
+def read_secret(path: str, option: str, *, backend: str) -> str:
     """Return what a file holds, without the end of its last line.
 
     Raises:
@@ -64,32 +44,30 @@ def secret(path: str, option: str, *, backend: str) -> str:
         raise OptionError(f"{option} cannot be read: {error}", backend=backend) from error
 
 
-def context(options: Secured, *, backend: str) -> ssl.SSLContext:
+def tls_context(options: Secured, *, backend: str) -> ssl.SSLContext:
     """Return how the broker is known and how we show who we are; reads files.
 
     Raises:
         OptionError: a file cannot be read, or holds nothing usable.
     """
     if options.ssl_context is not None:
-        given: ssl.SSLContext = options.ssl_context
-        return given
+        return options.ssl_context
     try:
-        made = ssl.create_default_context(cafile=options.ca)
+        context = ssl.create_default_context(cafile=options.ca)
         if options.cert:
-            made.load_cert_chain(options.cert, options.key)
+            context.load_cert_chain(options.cert, options.key)
     except (OSError, ssl.SSLError) as error:
         raise OptionError(f"ca, cert or key cannot be read: {error}", backend=backend) from error
-    made.minimum_version = ssl.TLSVersion.TLSv1_2
     if options.tls == "insecure":
         logging.getLogger(f"unimsg.backends.{backend}").warning(
             "tls=insecure: anybody can pretend to be this broker"
         )
-        made.check_hostname = False
-        made.verify_mode = ssl.CERT_NONE
-    return made
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
 
 
-def trouble(error: BaseException | None, *, backend: str, plain: str) -> Error | None:
+def tls_trouble(error: BaseException | None, *, backend: str, plain: str) -> Error | None:
     """Return our error where TLS is what went wrong for good, here or in what caused it; None: it did not.
 
     Args:

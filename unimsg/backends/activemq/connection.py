@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from typing import cast
 
-from unimsg.backends._broker.access import context, password
+from unimsg.backends._broker.access import read_secret, tls_context
 from unimsg.backends.activemq import stomp, trouble
 from unimsg.backends.activemq.options import Options
 from unimsg.errors import (
@@ -235,18 +235,24 @@ class Connection(asyncio.Protocol):
     async def open(self, host: str, port: int) -> None:
         """Connect the socket and say who we are: one attempt."""
         options = self._options
-        over = await asyncio.to_thread(context, options, backend=trouble.NAME) if options.is_tls else None
-        name = host if over is not None and over.check_hostname else None
+        context = None
+        if options.is_tls:
+            context = await asyncio.to_thread(tls_context, options, backend=trouble.NAME)
+        name = host if context is not None and context.check_hostname else None
         await self._loop.create_connection(
-            lambda: self, host, port, ssl=over, server_hostname=name or ("" if over else None)
+            lambda: self, host, port, ssl=context, server_hostname=name or ("" if context else None)
         )
         beat = int(options.heartbeat * 1000)
         told = {"accept-version": "1.2", "host": host, "heart-beat": f"{beat},{beat}"}
         if options.user is not None:
             told["login"] = options.user
-        secret = await asyncio.to_thread(password, options, backend=trouble.NAME)
-        if secret is not None:
-            told["passcode"] = secret
+        password = options.password
+        if options.password_file is not None:
+            password = await asyncio.to_thread(
+                read_secret, options.password_file, "password_file", backend=trouble.NAME
+            )
+        if password is not None:
+            told["passcode"] = password
         if any("\n" in value or "\r" in value for value in told.values()):
             raise OptionError("user and password cannot hold the end of a line", backend=trouble.NAME)
         self.write_now(stomp.encode("CONNECT", told))

@@ -5,7 +5,7 @@ Law: pure. The broker has no codes, only sentences of Java's exceptions; those t
 
 from __future__ import annotations
 
-from unimsg.backends._broker import access
+from unimsg.backends._broker.access import tls_trouble
 from unimsg.backends.activemq.stomp import Frame, ProtocolError
 from unimsg.errors import (
     ConnectError,
@@ -52,7 +52,7 @@ def refusal(frame: Frame) -> Error:
 
 def translate(error: BaseException) -> Error | None:
     """Return our error for one of STOMP or TLS; None: not one of theirs."""
-    if (tls := access.trouble(error, backend=NAME, plain="activemq://")) is not None:
+    if (tls := tls_trouble(error, backend=NAME, plain="activemq://")) is not None:
         return tls
     if isinstance(error, ProtocolError):
         return ConnectionLostError(f"the peer does not speak STOMP 1.2: {error}", backend=NAME)

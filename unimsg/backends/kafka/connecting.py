@@ -17,7 +17,7 @@ from aiokafka.conn import AIOKafkaConnection
 from aiokafka.errors import KafkaError, for_code
 from aiokafka.protocol.metadata import MetadataRequest
 
-from unimsg.backends._broker.access import context, password, secret
+from unimsg.backends._broker.access import read_secret, tls_context
 from unimsg.backends.kafka.options import Options
 from unimsg.backends.kafka.trouble import NAME, translate
 from unimsg.errors import ConnectError, Error, OptionError, PermissionDeniedError, TimedOutError
@@ -75,30 +75,33 @@ def access(
     Raises:
         OptionError: a file cannot be read, or holds nothing usable.
     """
-    over = tls(options, auth)
+    context = tls(options, auth)
     settings: dict[str, Any] = {
         "bootstrap_servers": servers.split(","),
         "client_id": options.client_id,
         "request_timeout_ms": int(options.request_timeout * 1000),
         "metadata_max_age_ms": int(METADATA_AGE * 1000),
-        "security_protocol": "PLAINTEXT" if over is None else "SSL",
-        "ssl_context": over,
+        "security_protocol": "PLAINTEXT" if context is None else "SSL",
+        "ssl_context": context,
     }
     if auth in MECHANISMS:
-        settings["security_protocol"] = "SASL_PLAINTEXT" if over is None else "SASL_SSL"
+        settings["security_protocol"] = "SASL_PLAINTEXT" if context is None else "SASL_SSL"
         settings["sasl_mechanism"] = MECHANISMS[auth]
     if auth in ("oauth", "iam"):
         settings["sasl_oauth_token_provider"] = Tokens(token or _token(options))
     elif auth in MECHANISMS:
         settings["sasl_plain_username"] = options.user
-        settings["sasl_plain_password"] = password(options, backend=NAME)
+        file = options.password_file
+        settings["sasl_plain_password"] = (
+            options.password if file is None else read_secret(file, "password_file", backend=NAME)
+        )
     return Access(tuple(servers.split(",")), settings)
 
 
 def tls(options: Options, auth: str) -> ssl.SSLContext | None:
     """Return the TLS context; None: plain text."""
     plain = options.tls == "off" or (options.tls == "auto" and auth == "none" and not options.ca)
-    return None if plain and options.ssl_context is None else context(options, backend=NAME)
+    return None if plain and options.ssl_context is None else tls_context(options, backend=NAME)
 
 
 def _token(options: Options) -> Callable[[], Awaitable[str]]:
@@ -106,7 +109,7 @@ def _token(options: Options) -> Callable[[], Awaitable[str]]:
         return options.token  # type: ignore[no-any-return]  # what the program gave
 
     async def from_file() -> str:
-        return await asyncio.to_thread(secret, options.token_file or "", "token_file", backend=NAME)
+        return await asyncio.to_thread(read_secret, options.token_file or "", "token_file", backend=NAME)
 
     return from_file
 
@@ -169,14 +172,14 @@ async def _connect(connection: Any, server: str, *, plain: bool) -> None:  # noq
 
 async def _end(connection: Any) -> None:  # noqa: ANN401 - aiokafka's
     """End a connection, also one that failed half-way: aiokafka closes that and does not wait, which TLS needs."""
-    protocol, ending = connection._protocol, connection.close()  # noqa: SLF001 - it keeps no transport elsewhere
-    if protocol is None:  # it never came to a connection
+    transport = getattr(connection._protocol, "_transport", None)  # noqa: SLF001 - it keeps that nowhere else
+    ending = connection.close()
+    if transport is None:  # it never came to a connection, or that is gone
         return
     try:
         await asyncio.wait((ending,), timeout=1.0)
     finally:
-        if protocol._transport is not None:  # noqa: SLF001 - as above
-            protocol._transport.abort()  # noqa: SLF001 - as above
+        transport.abort()
 
 
 def _token_refused(server: str) -> Error:

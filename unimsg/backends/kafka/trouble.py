@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from aiokafka import errors as kafka
 
-from unimsg.backends._broker import access
+from unimsg.backends._broker.access import tls_trouble
 from unimsg.errors import (
     ConnectError,
     Error,
@@ -73,7 +73,7 @@ ENDS: Sequence[tuple[tuple[type[BaseException], ...], type[Error], str]] = (
 
 def translate(error: BaseException) -> Error | None:
     """Return our error for one of aiokafka's or of TLS; None: not one of theirs."""
-    return access.trouble(error, backend=NAME, plain="tls=off") or _meant(error, MEANINGS)
+    return tls_trouble(error, backend=NAME, plain="tls=off") or _meant(error, MEANINGS)
 
 
 def outcome(error: Exception, *, size: int, limit: int, alone: bool) -> Error:

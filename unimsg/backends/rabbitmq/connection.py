@@ -17,7 +17,7 @@ from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.credentials import ExternalCredentials, PlainCredentials
 from pika.exceptions import AMQPError, ConnectionClosedByClient
 
-from unimsg.backends._broker.access import context, password
+from unimsg.backends._broker.access import read_secret, tls_context
 from unimsg.backends.rabbitmq.options import Options
 from unimsg.backends.rabbitmq.trouble import NAME, NOT_ALLOWED, REFUSED, innermost, unreached
 
@@ -150,14 +150,17 @@ async def connect(options: Options, turn: int) -> Connection:
         Error: what the last node that was asked said, with its cause; one that refuses us ends the attempt.
     """
     nodes = options.nodes
-    over = await asyncio.to_thread(context, options, backend=NAME) if options.scheme == "amqps" else None
-    secret = await asyncio.to_thread(password, options, backend=NAME) or "guest"
+    encrypted = options.scheme == "amqps"
+    context = await asyncio.to_thread(tls_context, options, backend=NAME) if encrypted else None
+    password = options.password or "guest"
+    if options.password_file is not None:
+        password = await asyncio.to_thread(read_secret, options.password_file, "password_file", backend=NAME)
     limit = options.open_timeout / len(nodes) * 0.9
     last: BaseException = TimeoutError()
     for at in range(len(nodes)):
         host, port = nodes[(turn + at) % len(nodes)]
         try:
-            return await _attempt(_parameters(options, host, port, over, secret, limit), limit)
+            return await _attempt(_parameters(options, host, port, context, password, limit), limit)
         except (AMQPError, OSError, TimeoutError) as error:
             last = innermost(error)
             if getattr(last, "reply_code", None) in (REFUSED, NOT_ALLOWED):
@@ -216,12 +219,12 @@ class _Loop:
 
 
 def _parameters(
-    options: Options, host: str, port: int, over: ssl.SSLContext | None, secret: str, limit: float
+    options: Options, host: str, port: int, context: ssl.SSLContext | None, password: str, limit: float
 ) -> Any:  # noqa: ANN401 - pika's
     credentials: Any = (
         ExternalCredentials()
         if options.auth == "external"
-        else PlainCredentials(options.user or "guest", secret)
+        else PlainCredentials(options.user or "guest", password)
     )
     return pika.ConnectionParameters(
         host=host,
@@ -229,7 +232,7 @@ def _parameters(
         virtual_host=options.vhost,
         credentials=credentials,
         heartbeat=max(1, round(options.heartbeat)),
-        ssl_options=None if over is None else pika.SSLOptions(over, host),
+        ssl_options=None if context is None else pika.SSLOptions(context, host),
         connection_attempts=1,
         socket_timeout=limit,
         stack_timeout=limit,

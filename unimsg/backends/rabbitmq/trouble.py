@@ -13,7 +13,7 @@ from typing import NamedTuple
 from pika import exceptions as pika
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
 
-from unimsg.backends._broker import access
+from unimsg.backends._broker.access import tls_trouble
 from unimsg.errors import (
     ConnectError,
     ConnectionLostError,
@@ -67,7 +67,7 @@ class Conflict(NamedTuple):
 def translate(error: BaseException) -> Error | None:
     """Return our error for one of pika's or of TLS; None: not one of theirs."""
     cause = innermost(error)
-    ours = access.trouble(cause, backend=NAME, plain="amqp://") or _closed(cause)
+    ours = tls_trouble(cause, backend=NAME, plain="amqp://") or _closed(cause)
     if ours is not None:
         return ours
     said = str(cause) or type(cause).__name__
