@@ -20,6 +20,7 @@ from unimsg.errors import (
     TimedOutError,
     UnavailableError,
 )
+from unimsg.message import Position
 
 
 def ids(entries: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
@@ -47,6 +48,15 @@ def failures(answer: Mapping[str, Any], count: int, backend: str) -> list[Error 
             told = UnavailableError(told.sentence, backend=backend)
         found[int(failed["Id"])] = told
     return found
+
+
+def places(answer: Mapping[str, Any], destination: str) -> dict[int, Position]:
+    """Return where each entry that was published is kept, as far as the answer says so."""
+    return {
+        int(done["Id"]): Position(destination, done["MessageId"])
+        for done in answer.get("Successful") or ()
+        if "MessageId" in done
+    }
 
 
 def publish_end(error: Error) -> Error:

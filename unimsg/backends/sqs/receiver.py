@@ -117,7 +117,7 @@ class SqsReceiver:
             lane=system.get("MessageGroupId") if self._fifo else None,
             deliveries=int(system.get("ApproximateReceiveCount", 1)),
             lease_until=now + self._lease,
-            position=Position(self._name, native.get("MessageId", "")),
+            position=Position(self._name, native["MessageId"]),
             native=native,
         )
 

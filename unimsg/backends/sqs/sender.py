@@ -14,7 +14,7 @@ from unimsg.backends.sqs import entries, wire
 from unimsg.backends.sqs.capabilities import BATCH, DELAY, LIMIT
 from unimsg.backends.sqs.options import Options
 from unimsg.errors import ClosedError, Error
-from unimsg.message import Position, Receipt, WireMessage
+from unimsg.message import Receipt, WireMessage
 from unimsg.spi import SendLimits
 
 IN_FLIGHT = 8
@@ -99,10 +99,8 @@ async def published(
         told = entries.publish_end(error)
         return [told] * len(messages)
     ends = entries.failures(answer, len(messages), backend)
-    kept = {int(done["Id"]): done.get("MessageId", "") for done in answer.get("Successful") or ()}
+    places = entries.places(answer, destination)
     return [
-        Receipt(message.id, Position(destination, kept.get(at, "")))
-        if end is None
-        else entries.publish_end(end)
+        Receipt(message.id, places.get(at)) if end is None else entries.publish_end(end)
         for at, (message, end) in enumerate(zip(messages, ends, strict=True))
     ]
