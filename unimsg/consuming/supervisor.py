@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from unimsg.consuming.delivery import HELD, RUNNING, WAITING, Delivery
@@ -220,36 +219,38 @@ class Supervisor:
         if home.workers is not None:
             await home.workers.interrupt(UNWIND)
         try:
-            async with asyncio.timeout_at(max(deadline, self._loop.time() + UNWIND)):
-                await home.flush(link)
-                await asyncio.shield(intake)
-                if late_drain and link.receiver.limits.release != "close":
-                    await (
-                        link.receiver.stop_intake()
-                    )  # else the next consumer would overtake what is still out
-                await self._give_back(link)
-        except TimeoutError:
-            await self._overdue(link, intake)
+            await self._settle(link, intake, max(deadline, self._loop.time() + UNWIND))
         except Exception as error:  # noqa: BLE001 - the service is gone; what is not settled comes again
             log.warning("%r: the end was not orderly: %s", home.destination, error)
 
-    async def _overdue(self, link: Link, intake: asyncio.Task[None]) -> None:
-        """Time is over. Where this process stood still meanwhile, the last poll has ended and is only not looked at."""
-        await asyncio.wait((intake,), timeout=BLINK)
-        if intake.done():
-            with suppress(TimeoutError):
-                async with asyncio.timeout(BLINK):
-                    await self._give_back(link)
-                    return
-        log.warning(
-            "%r: not everything could be settled before the end; it comes again", self._home.destination
-        )
+    async def _settle(self, link: Link, intake: asyncio.Task[None], deadline: float) -> None:
+        """Settle what has a verdict and hand back the rest by `deadline`; what is not done by then comes again.
+
+        Where this process stood still, the last poll and the time are over at once: a blink more tells them apart.
+        """
+        in_time = await self._settled(link, intake, deadline)
+        if in_time or await self._settled(link, intake, self._loop.time() + BLINK):
+            return
+        log.warning("%r: not everything could be settled before the end", self._home.destination)
         await link.intake.abort()
         intake.cancel()
 
+    async def _settled(self, link: Link, intake: asyncio.Task[None], deadline: float) -> bool:
+        """Whether it could be done in time; the last poll must have ended first, it would catch what is handed back."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._home.flush(link)
+                await asyncio.shield(intake)
+                await self._give_back(link)
+        except TimeoutError:
+            return False
+        return True
+
     async def _give_back(self, link: Link) -> None:
         """Hand back what nobody will run any more, in the order in which it came; return when that is settled."""
-        home = self._home
+        home, limits = self._home, link.receiver.limits
+        if limits.intake_ends == "after_drain" and limits.release != "close":
+            await link.receiver.stop_intake()  # else the next consumer would overtake what is still out
         for delivery in sorted(home.late, key=lambda d: d._seq):
             if delivery in home.live:
                 home.release(delivery)

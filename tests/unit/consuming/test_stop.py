@@ -120,10 +120,8 @@ async def test_a_process_that_stood_still_gives_back_what_it_holds(monkeypatch: 
 
     task = world.start(handle)
     await until(lambda: world.counters.get("failed"))
-    stopping = asyncio.create_task(world.stop(task, drain=0.0))
-    await asyncio.sleep(0)
     asyncio.get_running_loop().call_later(0.01, time.sleep, 0.1)
-    await stopping
+    await world.stop(task, drain=0.0)
     assert world.receiver.verbs() == [("release", 0)]
     balance(world)
 
