@@ -105,8 +105,6 @@ class Deed(Struct):
     lost: str = ""
     confirmed: bool | None = True
     """Of a dead letter: whether the service has it; None: the end of the writing was not seen."""
-    recognised: bool = False
-    """Of a dead letter: the service had it already, and keeps one."""
     kept: str = ""
     """Of a dead letter: where, if the service says so."""
     writings: int = 1
@@ -233,7 +231,7 @@ class Judge:
         if deed is None:
             self._verdict.accuse("buried without a beginning", [line.id])
         else:
-            deed.confirmed, deed.recognised, deed.kept = line.confirmed, line.recognised, line.kept
+            deed.confirmed, deed.kept = line.confirmed, line.kept
 
     def _fate(self, line: Completed | Lost) -> None:
         deed = self._in_hand.get((line.who, line.id, line.take))
@@ -287,10 +285,8 @@ class Judge:
         verdict.accuse("dead letters of the healthy", sorted((found | written) - self._poisoned))
         for record in sorted(self._dead.keys() | self._burials.keys()):
             burials = self._burials.get(record, [])
-            confirmed = [burial for burial in burials if burial.confirmed is True]
-            fresh = [burial.kept for burial in confirmed if not burial.recognised]
-            surely = len(set(filter(None, fresh))) + fresh.count("")
-            if self._dead[record] < max(surely, bool(confirmed)):
+            kept = [burial.kept for burial in burials if burial.confirmed is True]
+            if self._dead[record] < len(set(filter(None, kept))) + kept.count(""):
                 verdict.accuse("dead letters confirmed and missing", [record.id])
             if self._dead[record] > sum(burial.writings for burial in burials):
                 verdict.accuse("dead letters that nobody wrote", [record.id])

@@ -62,15 +62,13 @@ class Buried(Struct, tag="buried"):
     """It was, or it may have been: then the message was kept.
 
     Attributes:
-        recognised: the service said that it has it already.
-        kept: where the service keeps it; empty: it does not say. What it recognised in silence is kept at one place.
+        kept: where the service keeps it; empty: it does not say. One that it recognised is kept where the first one is.
     """
 
     who: str
     id: str
     take: int = 0
     confirmed: bool = True
-    recognised: bool = False
     kept: str = ""
 
 

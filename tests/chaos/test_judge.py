@@ -354,25 +354,8 @@ def test_each_copy_of_a_poisoned_message_has_its_own_dead_letter() -> None:
     }
 
 
-def test_a_dead_letter_that_the_service_recognised_is_there_once() -> None:
-    """Written again after a kill, and known to be the same: one is enough, none is not."""
-    again: list[Line] = [
-        *POISON,
-        *buried("a"),
-        *killed(),
-        Burying("c#2", "a"),
-        Buried("c#2", "a", recognised=True),
-    ]
-    alone: list[Line] = [*POISON, Burying("c#1", "a"), Buried("c#1", "a", recognised=True)]
-
-    assert Judge().judge([*again, Dead("a")]).dead_again == {"by a kill": 1}
-    assert Judge().judge([*again, Dead("a")]).holds
-    for lost in (again, alone):
-        assert "dead letters confirmed and missing" in Judge().judge(lost).violations
-
-
-def test_a_dead_letter_that_the_service_recognised_in_silence_is_known_by_its_place() -> None:
-    """SQS FIFO confirms the second writing with the id of the first; at another place it is another letter."""
+def test_a_dead_letter_that_the_service_recognised_is_known_by_its_place() -> None:
+    """Written again after a kill, and kept where the first one is: one is enough; elsewhere it is another."""
 
     def twice(first: str, second: str) -> list[Line]:
         return [
@@ -380,12 +363,16 @@ def test_a_dead_letter_that_the_service_recognised_in_silence_is_known_by_its_pl
             *(Burying("c#1", "a"), Buried("c#1", "a", kept=first)),
             *killed(),
             *(Burying("c#2", "a"), Buried("c#2", "a", kept=second)),
-            Dead("a"),
         ]
 
-    assert Judge().judge(twice("q@1", "q@1")).holds
-    for first, second in (("q@1", "q@2"), ("q@1", ""), ("", "")):
-        assert "dead letters confirmed and missing" in Judge().judge(twice(first, second)).violations
+    once = Judge().judge([*twice("q@1", "q@1"), Dead("a")])
+    assert (once.holds, once.dead_again) == (True, {"by a kill": 1})
+    lost = [
+        twice("q@1", "q@1"),
+        *([*twice(*places), Dead("a")] for places in (("q@1", "q@2"), ("q@1", ""), ("", ""))),
+    ]
+    for lines in lost:
+        assert "dead letters confirmed and missing" in Judge().judge(lines).violations
 
 
 def test_without_order_nothing_is_overtaken() -> None:

@@ -84,9 +84,8 @@ def _watch_burials(ledger: Ledger, me: str) -> None:
             confirmed = await written(self, delivery, reason)
         finally:  # also when it was cancelled: then it may be there
             receipt = told.get()
-            recognised = receipt is not None and receipt.duplicate
             kept = str(receipt.position or "") if receipt is not None else ""
-            ledger.write(Buried(me, delivery.id or "", take, confirmed, recognised, kept))
+            ledger.write(Buried(me, delivery.id or "", take, confirmed, kept))
         return confirmed
 
     Client._publish_wire = on_publish  # type: ignore[method-assign, assignment]  # what it says of a dead letter nobody else hears
