@@ -1,6 +1,7 @@
 """What takes its time: how often an idle consumer asks, and how soon a stop gives back what was prefetched.
 
-Law: by the clock in hand, against a service in hand; the real thing in real time is in the catalogue.
+Law: by the clock in hand, so each sleep takes no time, against a service in hand; the real thing in real time is in the
+catalogue.
 """
 
 from __future__ import annotations
@@ -60,9 +61,7 @@ async def test_what_was_prefetched_is_visible_within_a_second_after_the_last_pol
 
     async with ManualClock(auto=True) as clock, unimsg.connect(f"{scheme}://eu-west-1") as client:
         async with consuming(client, "orders", hold, group=group_of(scheme), concurrency=8) as subscriber:
-            await asyncio.sleep(
-                3
-            )  # all are in hand, and there is room for more: a poll of twenty seconds is open
+            await asyncio.sleep(3)  # all are in hand, and a poll of twenty seconds for more is open
             stopped = clock.time()
             stopping = asyncio.create_task(subscriber.aclose())
             await asyncio.sleep(1)
