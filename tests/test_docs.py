@@ -190,7 +190,6 @@ def test_make_targets_exist() -> None:
 )
 def test_shell_blocks_run(block: Block, tmp_path: Path) -> None:
     """A pipe of a page works in a shell that has this environment."""
-    pytest.importorskip("unimsg.cli", reason="the command line is not written yet")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", block.text],

@@ -165,7 +165,6 @@ async def test_06_replay(url: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 async def test_08_test_a_handler() -> None:
     """The tests in the example are tests: they pass, and fail when the handler is wrong."""
-    pytest.importorskip("unimsg.testing", reason="the proof kit is not written yet")
     module = load("08")
 
     await module.test_a_negative_amount_is_refused()
@@ -230,7 +229,6 @@ def test_10_stop_and_health(url: str) -> None:
 
 async def test_11_move_a_service(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """An order that went both ways is billed once."""
-    pytest.importorskip("unimsg.idempotency", reason="the decorator is not written yet")
     await load("11").main("memory://", f"sqlite:///{tmp_path}/new.db", f"sqlite:///{tmp_path}/seen.db")
 
     assert sorted(printed(capsys)) == [f"order {number} billed" for number in range(1, 6)]
