@@ -148,6 +148,7 @@ class Intake:
             batch = await self._receiver.receive_batch(count, wait)
         finally:
             self._asked -= count
+            self.open_gate()  # what the answer does not fill is room again, for a pump that waits
         self.last_poll = self._loop.time()
         home.health.green("intake")
         if batch:

@@ -12,6 +12,8 @@ from msgspec.structs import replace
 from tests.unit.consuming.harness import FAST, LIMITS, FakeReceiver, World, balance, until
 from unimsg.capabilities import Capabilities
 from unimsg.consuming.delivery import Delivery
+from unimsg.consuming.prefetch import Prefetch
+from unimsg.spi import Received
 
 
 async def test_what_is_handled_is_acked_once_and_in_batches() -> None:
@@ -220,3 +222,34 @@ async def test_until_idle_asks_again_while_a_handler_runs(monkeypatch: pytest.Mo
     async with asyncio.timeout(5):
         await running
     assert seen == [1, 2]
+
+
+async def test_what_an_empty_answer_leaves_is_room_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One poll waits for room that another has asked for; the other comes back empty, and nothing is in hand."""
+    target = 100
+    # the real one goes by the measured rate: here it falls while two polls are out
+    monkeypatch.setattr(Prefetch, "target", property(lambda _: target))
+    world = World(limits=replace(LIMITS, max_messages=2, in_flight=2), concurrency=1)
+    polls: list[asyncio.Future[list[Received]]] = []
+
+    async def by_hand(_max_messages: int, _wait: float, /) -> list[Received]:
+        polls.append(asyncio.get_running_loop().create_future())
+        return await polls[-1]
+
+    world.receiver.receive_batch = by_hand  # type: ignore[method-assign]  # to answer one poll after the other
+    world.receiver.feed(b"1", b"2")
+    task = world.start(nothing)
+    await until(lambda: polls)
+    polls[0].set_result(list(world.receiver.fed))
+    await until(lambda: len(polls) == 3 and world.counters["acked"] == 2)
+    target = 2
+    for poll in polls[1:]:
+        poll.set_result([])
+        await asyncio.sleep(0.01)  # until its pump stands still
+    await until(lambda: len(polls) > 3)
+    task.cancel()
+    await asyncio.wait((task,))
+
+
+async def nothing(_delivery: Delivery[Any]) -> None:
+    """Succeed."""
