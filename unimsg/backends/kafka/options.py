@@ -70,7 +70,7 @@ class Options(BaseOptions):
     ssl_context: Annotated[Any, NotInURL()] = None
     acks: Literal["all", "1", "0"] = "all"
     compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "none"
-    batch: Annotated[Size, Range(1024, 1 << 28)] = 256 * 1024
+    batch: Annotated[Size, Range(1024, 1 << 28)] = 128 * 1024
     request_timeout: Annotated[Seconds, Range(0.1, 600)] = 10.0
     isolation: Literal["committed", "uncommitted"] = "committed"
     instance_id: str | None = None
