@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import NamedTuple
 
 from msgspec import Struct, field
@@ -31,6 +32,8 @@ from tests.chaos.plan import role_of
 
 SHOWN = 5
 """Examples of one kind of violation that a report names."""
+PUT_OUT = frozenset({"taken away", "AssignmentLostError"})
+"""Losses of a log: whoever is put out of a group may read on until it learns of it, what others have completed too."""
 
 
 class Verdict(Struct, kw_only=True):
@@ -300,10 +303,14 @@ class Judge:
             copies[record.id] += 1
             if copies[record.id] > 1:
                 self._copied(record, copies, excused, accusation)
-            for before in done[:-1]:
-                cause = self._cause(before)
+            spent: Deed | None = None
+            for before, after in pairwise(done):
+                cause = self._cause(before) if before is not spent else None
                 if cause is not None:
                     excused[cause] += 1
+                elif after.lost in PUT_OUT:
+                    spent = after  # its loss is the cause of itself, and not of the next as well
+                    excused["put out, not knowing yet"] += 1
                 elif not self._once and not record.at:  # nobody says which copy it was: the sends alone tell
                     copies[record.id] += 1
                     self._copied(record, copies, excused, accusation)

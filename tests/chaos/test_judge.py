@@ -98,6 +98,13 @@ VIOLATIONS: list[tuple[str, Sequence[Line]]] = [
     ("repeated after completion", [*GOOD, effect("a", "c#2")]),
     ("repeated after completion", [*GOOD, *killed(), effect("a", "c#2")]),
     ("repeated after completion", [*GOOD, Lost("c#1", "a"), effect("a", "c#2")]),
+    # a lease that was lost later did not bring back what was completed
+    ("repeated after completion", [*GOOD, effect("a", "c#2"), Lost("c#2", "a", why="LeaseLostError")]),
+    # who was put out excuses its own effect, not the next as well
+    (
+        "repeated without a cause",
+        [*GOOD, effect("a", "c#2"), Lost("c#2", "a", why="taken away"), effect("a", "c#3")],
+    ),
     ("overtaken", [*sent("a", "b"), effect("b", key="k", number=1), effect("a", key="k", number=0)]),
     # behind a gap, and long after
     (
@@ -208,6 +215,19 @@ ALLOWED: list[tuple[str, Sequence[Line], dict[str, int]]] = [
         "the same process again, and the loss of the first delivery was noticed late",
         [*sent("a"), effect("a", take=1), effect("a", take=2), Lost("c#1", "a", 1)],
         {"lost": 1},
+    ),
+    (
+        "put out of its group, it read on before it knew, what another had completed",
+        [*GOOD, effect("a", "c#2"), Lost("c#2", "a", why="AssignmentLostError")],
+        {"put out, not knowing yet": 1},
+    ),
+    (
+        "put out of its group, it read on before it knew, what another had in hand",
+        [
+            *(*sent("a"), effect("a"), effect("a", "c#2")),
+            *(Completed("c#1", "a"), Lost("c#2", "a", why="taken away")),
+        ],
+        {"put out, not knowing yet": 1},
     ),
     (
         "a replay after a crash is no inversion",
