@@ -32,7 +32,7 @@ from tests.chaos.plan import role_of
 
 SHOWN = 5
 """Examples of one kind of violation that a report names."""
-PUT_OUT = frozenset({"taken away", "AssignmentLostError"})
+PUT_OUT = frozenset({"taken away", "AssignmentLostError", "commit failed"})
 """Losses of a log: whoever is put out of a group may read on until it learns of it, what others have completed too."""
 
 

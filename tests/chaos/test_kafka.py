@@ -33,7 +33,7 @@ SETTINGS = {"listener.name.sasl_plaintext.connections.max.reauth.ms": "3000"}
 """Who came with a token is put out when that ends, or after three seconds."""
 SMALL_ONE = 5_000
 """Messages of a small drill at most."""
-SMALL = [pytest.mark.pending, pytest.mark.xdist_group("kafka-drills"), pytest.mark.timeout(300)]
+SMALL = [pytest.mark.xdist_group("kafka-drills"), pytest.mark.timeout(300)]
 FULL = [pytest.mark.drill, pytest.mark.timeout(1800)]
 
 
