@@ -29,6 +29,7 @@ class Life:
         self.me = me
         self.process = process
         self.doomed = False
+        self._told = False
         self._up = asyncio.create_task(self._says())
 
     async def _says(self) -> None:
@@ -43,6 +44,12 @@ class Life:
     async def ready(self) -> None:
         """Return when it has said that it is ready to be told anything, or has ended."""
         await self._up
+
+    def tell_to_stop(self) -> None:
+        """As a deployment does, and once: at its very end a process listens no more, and another signal kills it."""
+        if not self._told and self.process.returncode is None:
+            self._told = True
+            self.process.send_signal(signal.SIGTERM)
 
 
 class Stage:
@@ -91,7 +98,7 @@ class Stage:
         if life.process.returncode is not None:
             return False
         self.ledger.write(Struck(f"{role_of(name)} told to leave"))
-        life.process.send_signal(signal.SIGTERM)
+        life.tell_to_stop()
         async with asyncio.timeout(STOPPING):
             return await self._over(life) == 0
 
@@ -125,8 +132,7 @@ class Stage:
         async with asyncio.timeout(STOPPING):
             for life in lives:
                 await life.ready()
-                if life.process.returncode is None:
-                    life.process.send_signal(signal.SIGTERM)
+                life.tell_to_stop()
             for life in lives:
                 await self._over(life)
 

@@ -116,7 +116,6 @@ async def provide(url: str) -> dict[str, str]:
 Drill = Callable[..., Awaitable[Verdict]]
 
 
-@pytest.mark.pending
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("once", [False, True], ids=["plain", "idempotent"])
 async def test_a_small_drill(
