@@ -2,8 +2,8 @@
 
 Law: looks anew each time, on a connection of its own, and makes nothing. A broker tells it as JSON, if the libraries
 for that are on its class path (they are in the distribution's `lib/optional`) and the user may read
-`ActiveMQ.Advisory.>`; one that does not tell is asked once. Source: `AdvisoryBroker.addConsumer` and
-`JmsFrameTranslator` of ActiveMQ 5.19.1.
+`ActiveMQ.Advisory.>`; one that does not tell is asked once, one that began to tell and stood still is asked again.
+Source: `AdvisoryBroker.addConsumer` and `JmsFrameTranslator` of ActiveMQ 5.19.1.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from itertools import count
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import msgspec
 
@@ -20,7 +20,7 @@ from unimsg.backends.activemq import trouble, wire
 from unimsg.backends.activemq.connection import Connection, Endpoints
 from unimsg.backends.activemq.options import Options
 from unimsg.backends.activemq.stomp import Frame, encode
-from unimsg.errors import Error, NotFoundError, PermissionDeniedError
+from unimsg.errors import Error, NotFoundError, PermissionDeniedError, TimedOutError
 
 log = logging.getLogger("unimsg.backends.activemq")
 
@@ -166,14 +166,25 @@ class _Look:
         """Return what was told, when that is all.
 
         Raises:
-            TimeoutError: nothing is told; the ConnectionLostError of the connection, when that ended.
+            TimeoutError: nothing is told; TimedOutError: something was, and not all of it; the ConnectionLostError of
+                the connection, when that ended.
         """
         seen = -1
         while not self._complete.done():
             if seen == (seen := sum(map(len, self._told.values()))):
-                raise TimeoutError
+                self._stood_still(seen)
             await asyncio.wait([self._complete], timeout=PATIENCE)
         self._complete.result()
+        return self._read()
+
+    def _stood_still(self, seen: int) -> NoReturn:
+        """A busy broker that tells in words we can read is no silent one: it is asked again, not given up for good."""
+        if not seen:
+            raise TimeoutError
+        self._read()
+        raise TimedOutError(f"the broker told of {seen} destinations and not of all", backend=trouble.NAME)
+
+    def _read(self) -> Known:
         return Known(_read(self._told[TOPICS]), _read(self._told[QUEUES]))
 
 
