@@ -5,7 +5,8 @@
     status                 what runs, and where
     run [NAME…] -- COMMAND run a command beside brokers of its own, which end with it
 
-Law: without a name, all of `SERVICES`. `run` starts none that `UNIMSG_TEST_<NAME>_URL` names, or that `up` started.
+Law: without a name, `up` and `run` start those of `make test`, `down` and `status` look at all that there are. `run`
+starts none that `UNIMSG_TEST_<NAME>_URL` names, or that `up` started.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tools.brokers.process import Running
-from tools.brokers.services import HOME, PENDING, SERVICES, begin, found, note
+from tools.brokers.services import HOME, KNOWN, SERVICES, begin, found, note
 
 
 def up(names: Sequence[str]) -> None:
@@ -90,15 +91,19 @@ def run(names: Sequence[str], command: Sequence[str]) -> int:
 
 def main(arguments: Sequence[str]) -> int:
     """See above."""
-    verbs = {"up": up, "down": down, "status": status}
+    verbs = {"up": (up, SERVICES), "down": (down, KNOWN), "status": (status, KNOWN)}
     verb, *names = arguments or ("",)
+    command: Sequence[str] | None = None
     if verb == "run" and "--" in names:
         at = names.index("--")
-        return run(names[:at] or SERVICES, names[at + 1 :])
-    if verb not in verbs or set(names) - {*SERVICES, *PENDING}:
-        print(__doc__)
+        names, command = names[:at], names[at + 1 :]
+    if (verb not in verbs and command is None) or set(names) - set(KNOWN):
+        print(f"{__doc__}\nNames: {', '.join(KNOWN)}.")
         return 2
-    verbs[verb](names or SERVICES)
+    if command is not None:
+        return run(names or SERVICES, command)
+    act, usual = verbs[verb]
+    act(names or usual)
     return 0
 
 

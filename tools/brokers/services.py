@@ -18,6 +18,9 @@ SERVICES = ("kafka", "rabbitmq", "ministack")
 """What `make test` starts."""
 PENDING = ("activemq",)
 """What `make pending` starts: for backends that are not held by `make test` yet."""
+DRILLS = ("elasticmq",)
+"""What `make drills` starts besides: a second opinion, which `make test` does not wait for."""
+KNOWN = (*SERVICES, *PENDING, *DRILLS)
 HOME = Path(__file__).resolve().parents[2] / ".brokers"
 
 
