@@ -19,7 +19,18 @@ Play = Callable[..., Awaitable[Verdict]]
 
 
 @pytest.fixture
-def play(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Play:
+def show(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
+    """Give what puts the numbers of a drill where a person sees them."""
+
+    def shown(text: str) -> None:
+        with capsys.disabled():
+            print(f"\n{text}", end="")  # noqa: T201 - as above
+
+    return shown
+
+
+@pytest.fixture
+def play(tmp_path: Path, show: Callable[[str], None]) -> Play:
     """Give what plays a plan in a folder of its own, prints its report and returns the verdict.
 
     When the verdict does not hold, the folder is what is to be looked at: it has the ledgers and every process's log.
@@ -30,8 +41,7 @@ def play(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Play:
     ) -> Verdict:
         plan = Plan(url=url, folder=str(tmp_path), **given)
         verdict = await drill.play(plan, disturb)
-        with capsys.disabled():
-            print(f"\n{(tmp_path / 'report.txt').read_text(encoding='utf-8')}", end="")  # noqa: T201 - the numbers
+        show((tmp_path / "report.txt").read_text(encoding="utf-8"))
         return verdict
 
     return played

@@ -40,6 +40,26 @@ async def kill(
         await asyncio.to_thread(rise)
 
 
+async def block(
+    progress: Progress,
+    what: str,
+    begin: Callable[[], None],
+    end: Callable[[], None],
+    seconds: float,
+    *,
+    at: Sequence[float] = THIRDS,
+) -> None:
+    """Keep a broker from working for so long each time a part is reached; `begin` and `end` block until it is so."""
+    for part in at:
+        await progress.reach(part)
+        progress.note(what)
+        await asyncio.to_thread(begin)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            await asyncio.to_thread(end)
+
+
 async def cut(progress: Progress, proxy: Proxy, seconds: float, *, at: Sequence[float] = THIRDS) -> None:
     """Cut the network for so long each time a part is reached.
 
