@@ -22,7 +22,7 @@ import boto3
 from aiobotocore.session import get_session
 
 import unimsg
-from benchmarks.load import Load, Run
+from benchmarks.load import Load, Run, Tally
 from benchmarks.table import Bar, Figure, Measured, compare
 from tools.brokers import ministack
 from tools.brokers.services import HOME
@@ -162,10 +162,10 @@ def with_fanferro(stage: Stage) -> Run:
     name = stage.queue()
 
     async def run() -> None:
-        from fanferro import SQS  # noqa: PLC0415 - only where it can be installed
-
-        async with SQS(endpoint_url=stage.endpoint, region=REGION) as client:
-            await LOAD.at_once(lambda _: client.send(name, BODY))
+        client = _fanferro(stage)
+        queue = client.queue(name)
+        async with client:
+            await LOAD.at_once(lambda _: queue.send(BODY))
 
     return run
 
@@ -256,6 +256,24 @@ def kombu_in(queues: Iterator[str], stage: Stage) -> Run:
     return run
 
 
+def fanferro_in(queues: Iterator[str], stage: Stage) -> Run:
+    """A handler, twenty at once."""
+
+    async def run() -> None:
+        tally, client = Tally(MESSAGES), _fanferro(stage)
+
+        async def handle(_: bytes) -> None:  # it looks at the signature
+            await tally.note()
+
+        consumer = client.consumer(client.queue(next(queues)), handle, concurrency=20, wait_time=1)
+        async with client:
+            await consumer.start()
+            await tally.full()
+            await consumer.stop()
+
+    return run
+
+
 def kombu_filled(stage: Stage, rounds: int) -> Iterator[str]:
     """Return queues that Kombu has filled."""
     names = [stage.queue() for _ in range(rounds)]
@@ -276,6 +294,13 @@ def _kombu(stage: Stage) -> Any:
         f"sqs://test:test@{address}",
         transport_options={"is_secure": False, "region": REGION, "wait_time_seconds": 1},
     )
+
+
+def _fanferro(stage: Stage) -> Any:
+    from fanferro import Client, Credentials  # noqa: PLC0415 - only where it can be installed
+
+    keys = Credentials(KEYS["aws_access_key_id"], KEYS["aws_secret_access_key"])
+    return Client(region=REGION, endpoint_url=stage.endpoint, credentials=keys)
 
 
 async def _idle(stage: Stage) -> float:
@@ -334,6 +359,7 @@ def run(rounds: int) -> tuple[list[Measured], list[Bar]]:
             into["Kombu"] = kombu_in(kombu_filled(stage, rounds), stage)
         if importlib.util.find_spec("fanferro"):
             out["fanferro"] = with_fanferro(stage)
+            into["fanferro"] = fanferro_in(filled(), stage)
         rows += measured(stage, PUBLISH, out, rounds)
         rows += measured(stage, FIFO, ordered, rounds)
         rows += measured(stage, DRAIN, into, rounds)
