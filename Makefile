@@ -5,7 +5,7 @@ PY := .venv/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test pending brokers check bench drills conformance-10 docs lock clean
+.PHONY: help env demo test brokers check bench drills conformance-10 docs lock clean
 
 help: ## show the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -18,11 +18,8 @@ demo: .venv/.core ## run the example on real events; needs no server, only the c
 test: .venv/.dev ## run the whole suite with branch coverage; the last line is the runner's
 	@$(PY) -m tools.brokers run -- $(PY) -m pytest --numprocesses auto --dist loadgroup --cov --cov-report term
 
-pending: .venv/.dev ## hold the backends that are not finished to the catalogue
-	@$(PY) -m tools.brokers run kafka rabbitmq activemq ministack -- $(PY) -m pytest -m pending --numprocesses auto --dist loadgroup
-
 brokers: .venv/.dev ## start the brokers of the tests and say where they are; `python -m tools.brokers down` stops them
-	@$(PY) -m tools.brokers up kafka rabbitmq activemq ministack
+	@$(PY) -m tools.brokers up
 
 check: .venv/.dev ## form, types, import contracts, shape
 	$(PY) -m ruff format --check

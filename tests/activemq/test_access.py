@@ -32,8 +32,6 @@ from unimsg.errors import (
 from unimsg.message import Message
 from unimsg.spi import Topology
 
-pytestmark = pytest.mark.pending  # the backend is not finished: `make pending`
-
 
 @pytest.fixture
 def url(broker_url: Callable[..., str]) -> str:

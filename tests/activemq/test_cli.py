@@ -9,7 +9,7 @@ import pytest
 
 from tests.operators_way import Shell, walk
 
-pytestmark = [pytest.mark.pending, pytest.mark.timeout(180)]  # the backend is not finished: `make pending`
+pytestmark = pytest.mark.timeout(180)
 
 
 def test_an_operators_way(broker_url: Callable[..., str], tmp_path: Path) -> None:

@@ -11,15 +11,12 @@ from queue import Queue
 from typing import Any
 from urllib.parse import urlsplit
 
-import pytest
 import stomp
 
 import unimsg
 import unimsg.backends.activemq
 from tests.activemq.test_access import provided
 from unimsg import codecs
-
-pytestmark = pytest.mark.pending  # the backend is not finished: `make pending`
 
 PATIENCE = 10.0
 """Seconds after which something has not happened."""

@@ -33,7 +33,6 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     made.stop()
 
 
-@pytest.mark.pending
 @pytest.mark.xdist_group("activemq-drills")
 class TestActiveMQ(PushDrills):
     """Virtual topics on a broker of their own."""

@@ -37,7 +37,6 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     made.stop()
 
 
-@pytest.mark.pending
 @pytest.mark.xdist_group("rabbitmq-drills")
 class TestRabbitMQ(PushDrills):
     """Quorum queues on a broker of their own."""

@@ -15,8 +15,6 @@ import pytest
 from unimsg.testing.conformance import Catalogue, World
 from unimsg.testing.conformance.world import Foreign
 
-pytestmark = pytest.mark.pending  # the backend is not finished: `make pending`
-
 
 class Plain:
     """STOMP by hand, without us."""

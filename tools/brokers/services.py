@@ -14,13 +14,11 @@ from typing import cast
 
 from tools.brokers.process import Process, Running
 
-SERVICES = ("kafka", "rabbitmq", "ministack")
+SERVICES = ("kafka", "rabbitmq", "activemq", "ministack")
 """What `make test` starts."""
-PENDING = ("activemq",)
-"""What `make pending` starts: for backends that are not held by `make test` yet."""
 DRILLS = ("elasticmq",)
 """What `make drills` starts besides: a second opinion, which `make test` does not wait for."""
-KNOWN = (*SERVICES, *PENDING, *DRILLS)
+KNOWN = (*SERVICES, *DRILLS)
 HOME = Path(__file__).resolve().parents[2] / ".brokers"
 
 
