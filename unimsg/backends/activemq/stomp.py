@@ -45,8 +45,8 @@ def unescape(text: str) -> str:
     """Return what was meant; an escape that is not defined ends the connection, as the standard wants."""
     if "\\" not in text:
         return text
-    if "\\\\" not in text:  # each one begins an escape, as in every id of ActiveMQ: no need for a function
-        text = text.replace("\\c", ":").replace("\\n", "\n").replace("\\r", "\r")
+    if "\\\\" not in text:  # then each one begins an escape; in the ids of ActiveMQ it is always this one
+        text = text.replace("\\c", ":")
     return _ESCAPED.sub(_meant, text) if "\\" in text else text
 
 
@@ -88,11 +88,6 @@ def beats(ours: tuple[int, int], theirs: str) -> tuple[int, int]:
     send = max(ours[0], wants) if ours[0] and wants else 0
     receive = max(ours[1], can) if ours[1] and can else 0
     return send, receive
-
-
-def _parts(line: str) -> tuple[str, str, str]:
-    name, colon, value = line.partition(":")
-    return unescape(name), colon, unescape(value)
 
 
 class Parser:
@@ -171,15 +166,15 @@ class Parser:
             head.replace("\r\n", "\n").removesuffix("\r").split("\n") if "\r" in head else head.split("\n")
         )
         command = lines.pop(0)
-        if "\\" in head and command not in UNESCAPED:
-            parts = [_parts(line) if "\\" in line else line.partition(":") for line in lines]
-        else:
-            parts = [line.partition(":") for line in lines]
-        headers = {name: value for name, _, value in parts}
-        if "" in headers.values() and not all(colon for _, colon, _ in parts):
-            raise ProtocolError(f"a header has no colon: {head[:80]!r}")
-        if len(headers) != len(parts):
-            headers = {name: value for name, _, value in reversed(parts)}
+        escaped = "\\" in head and command not in UNESCAPED
+        headers: dict[str, str] = {}
+        for line in lines:
+            name, colon, value = line.partition(":")
+            if not colon:
+                raise ProtocolError(f"a header has no colon: {head[:80]!r}")
+            if escaped and "\\" in line:
+                name, value = unescape(name), unescape(value)
+            headers.setdefault(name, value)
         self._begun = Frame(command, headers), self._length(headers)
 
     def _length(self, headers: Mapping[str, str]) -> int:
