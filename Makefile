@@ -5,7 +5,7 @@ PY := .venv/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test brokers check bench drills conformance-10 docs lock clean
+.PHONY: help env demo test brokers check bench drills conformance conformance-10 docs lock clean
 
 help: ## show the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -41,6 +41,11 @@ drills: .venv/.dev ## kill processes at random and count what was lost (takes mi
 conformance-10: .venv/.dev ## run the catalogue ten times at once on what needs no server
 	@UNIMSG_REPEAT=10 $(PY) -m pytest --numprocesses 10 --dist load tests/conformance/test_memory.py \
 	  tests/conformance/test_sqlite.py tests/conformance/test_shapes.py
+
+conformance: .venv/.dev ## hold every backend to the catalogue and write docs/reference/conformance.md
+	@$(PY) -m unimsg conformance report
+	@$(PY) -m tools.brokers run -- $(PY) -m unimsg conformance report $(addprefix --tests tests/conformance/test_, \
+	  $(addsuffix .py, kafka rabbitmq activemq sqs sns)) --numprocesses auto --dist loadgroup
 
 docs: .venv/.dev ## write docs/reference anew from the code
 	@$(PY) -m docs.generate
