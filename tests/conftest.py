@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tools.brokers import activemq, rabbitmq
 from tools.brokers.kafka import Cluster
 from tools.brokers.process import free_ports
 from tools.brokers.services import HOME, found
@@ -69,3 +70,25 @@ def frail_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield cluster
     finally:
         cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def frail_rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[rabbitmq.Broker]:
+    """Give a RabbitMQ that tests of the xdist group `frail-rabbitmq` may hurt, and leave as it was."""
+    broker = rabbitmq.Broker(tmp_path_factory.mktemp("rabbitmq") / "broker", HOME / "cache")
+    try:
+        broker.start()
+        yield broker
+    finally:
+        broker.stop()
+
+
+@pytest.fixture(scope="session")
+def frail_activemq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[activemq.Broker]:
+    """Give an ActiveMQ that tests of the xdist group `frail-activemq` may hurt, and leave as it was."""
+    broker = activemq.Broker(tmp_path_factory.mktemp("activemq") / "broker", HOME / "cache")
+    try:
+        broker.start()
+        yield broker
+    finally:
+        broker.stop()

@@ -6,7 +6,6 @@ Law: what it shares with other brokers that push is in `push`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from functools import partial
 
 import pytest
@@ -24,16 +23,13 @@ TEARS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    """A broker for the drills of this file; each leaves it as it was."""
-    made = Broker(tmp_path_factory.mktemp("activemq") / "broker", HOME / "cache")
-    made.start()
-    yield made
-    made.stop()
+@pytest.fixture
+def broker(frail_activemq: Broker) -> Broker:
+    """The broker that may be hurt; each drill leaves it as it was."""
+    return frail_activemq
 
 
-@pytest.mark.xdist_group("activemq-drills")
+@pytest.mark.xdist_group("frail-activemq")
 class TestActiveMQ(PushDrills):
     """Virtual topics on a broker of their own."""
 

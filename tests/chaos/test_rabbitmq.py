@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -16,28 +16,22 @@ import unimsg
 from tests.chaos import strikes
 from tests.chaos.push import SMALL_ONE, Drill, PushDrills, Tear, sizes
 from tests.rabbitmq.conftest import bare
-from tools.brokers.rabbitmq import PASSWORD, USER, Broker
-from tools.brokers.services import HOME
+from tools.brokers.rabbitmq import AGED, PASSWORD, USER, Broker
 from unimsg.spi import Settlement
 
-AGED = 2.0
-"""Seconds after which a quorum queue survives a kill: its node notes it a little later than it answers."""
 TEARS = [  # Basic.Publish on its way out; the head of Basic.Ack on its way in
     Tear("frame", "to the broker", b"\x00\x3c\x00\x28"),
     Tear("confirm", "from the broker", b"\x00\x00\x00\x0d\x00\x3c\x00\x50"),
 ]
 
 
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    """A broker for the drills of this file; each leaves it as it was."""
-    made = Broker(tmp_path_factory.mktemp("rabbitmq") / "broker", HOME / "cache")
-    made.start()
-    yield made
-    made.stop()
+@pytest.fixture
+def broker(frail_rabbitmq: Broker) -> Broker:
+    """The broker that may be hurt; each drill leaves it as it was."""
+    return frail_rabbitmq
 
 
-@pytest.mark.xdist_group("rabbitmq-drills")
+@pytest.mark.xdist_group("frail-rabbitmq")
 class TestRabbitMQ(PushDrills):
     """Quorum queues on a broker of their own."""
 

@@ -7,13 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import ClassVar
 from urllib.parse import urlsplit
 
 import pytest
 
+from tests.chaos.proxy import Proxy
+from tests.conformance.frail import Frail, hurts, marked
+from tools.brokers.activemq import PASSWORD, USER, Broker
+from tools.brokers.process import free_ports
 from unimsg.testing.conformance import Catalogue, World
 from unimsg.testing.conformance.world import Foreign
+
+GROUP = "frail-activemq"
 
 
 class Plain:
@@ -76,9 +84,9 @@ class ActiveMQWorld(World):
     It is asked what it has only where a test is about that: each destination of all tests would be told each time.
     """
 
-    def __init__(self, url: str, environment: str) -> None:
+    def __init__(self, url: str, options: str, environment: str) -> None:
         super().__init__(
-            url,
+            f"{url}?max_body=500KiB&create=true&{options}",
             environment=environment,
             tick=0.3,
             deviations=NOT_ASKED,
@@ -87,21 +95,53 @@ class ActiveMQWorld(World):
         )
 
 
+class FrailActiveMQ(Frail, ActiveMQWorld):
+    """The same on a broker that may be hurt."""
+
+    long_cut = 8.0
+    """Longer than a silent broker is given where it is to beat every two seconds; the drills cut for longer."""
+
+    def __init__(self, broker: Broker, options: str, environment: str) -> None:
+        self._broker = broker
+        self.proxy = Proxy(broker.port, *free_ports(1))
+        url = f"activemq://{USER}:{PASSWORD}@127.0.0.1:{self.proxy.port}"
+        super().__init__(url, f"{options}&heartbeat=2s", environment)
+
+    def kill(self) -> None:
+        self._broker.kill()
+
+    def rise(self) -> None:
+        self._broker.start()
+
+
+@asynccontextmanager
+async def made(request: pytest.FixtureRequest, options: str, environment: str) -> AsyncIterator[World]:
+    """Give the world of a test."""
+    if hurts(request):
+        chosen: World = FrailActiveMQ(request.getfixturevalue("frail_activemq"), options, environment)
+    else:
+        chosen = ActiveMQWorld(request.getfixturevalue("broker_url")("activemq"), options, environment)
+    async with chosen as world:
+        yield world
+
+
 class TestActiveMQ(Catalogue):
     """Everything that the capabilities of ActiveMQ select, with order by key."""
 
+    MARKED: ClassVar = marked(GROUP)
+
     @pytest.fixture
-    async def world(self, broker_url: Callable[..., str]) -> AsyncIterator[World]:
-        url = f"{broker_url('activemq')}?max_body=500KiB&create=true"
-        async with ActiveMQWorld(url, "ActiveMQ Classic 5.19, order by key") as world:
+    async def world(self, request: pytest.FixtureRequest) -> AsyncIterator[World]:
+        async with made(request, "ordering=key", "ActiveMQ Classic 5.19, order by key") as world:
             yield world
 
 
 class TestActiveMQShared(Catalogue):
     """The same without order: a retry is a delayed copy."""
 
+    MARKED: ClassVar = marked(GROUP)
+
     @pytest.fixture
-    async def world(self, broker_url: Callable[..., str]) -> AsyncIterator[World]:
-        url = f"{broker_url('activemq')}?max_body=500KiB&create=true&ordering=none"
-        async with ActiveMQWorld(url, "ActiveMQ Classic 5.19, shared") as world:
+    async def world(self, request: pytest.FixtureRequest) -> AsyncIterator[World]:
+        async with made(request, "ordering=none", "ActiveMQ Classic 5.19, shared") as world:
             yield world

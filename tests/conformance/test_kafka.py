@@ -6,29 +6,18 @@ has a group of its own, as each service should.
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from typing import ClassVar, Self
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import ClassVar
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from tests.chaos.proxy import Proxy
+from tests.conformance.frail import HURT, Frail, hurts, marked
 from tools.brokers.kafka import PASSWORD, USER, Cluster
 from unimsg.testing.conformance import Catalogue, World
 from unimsg.testing.conformance.world import Foreign
-
-HURT = (
-    "test_a_group_that_is_away_outlives_the_broker",
-    "test_a_restart_keeps_each_key_in_order",
-    "test_nothing_is_lost_where_a_tenth_fails_and_the_broker_restarts",
-    "test_what_is_confirmed_outlives_a_cut_network",
-    "test_what_is_confirmed_outlives_the_death_of_the_broker",
-    "test_what_nobody_has_received_outlives_the_broker",
-)
-"""Tests that kill the broker or cut it off: it is one of their own."""
 
 
 class Plain:
@@ -76,55 +65,37 @@ class KafkaWorld(World):
         return f"{word}-{self._mark}"
 
 
-class FrailWorld(KafkaWorld):
-    """The same on a broker that may be hurt, by way of a proxy."""
+class FrailKafka(Frail, KafkaWorld):
+    """The same on a broker that may be hurt."""
 
     long_cut = 12.0
     """Longer than a session, and than a request may take; the drills cut for longer."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._proxy = Proxy(cluster.port(1, "SASL_PLAINTEXT"), cluster.advertised(1, "SASL_PLAINTEXT"))
+        self.proxy = Proxy(cluster.port(1, "SASL_PLAINTEXT"), cluster.advertised(1, "SASL_PLAINTEXT"))
         access = f"auth=plain&user={USER}&password={PASSWORD}&tls=off"
-        super().__init__(f"kafka://127.0.0.1:{self._proxy.port}", f"session=6s&{access}")
+        super().__init__(f"kafka://127.0.0.1:{self.proxy.port}", f"session=6s&{access}")
 
-    async def __aenter__(self) -> Self:
-        await self._proxy.__aenter__()
-        return await super().__aenter__()
+    def kill(self) -> None:
+        self._cluster.kill(1)
 
-    async def __aexit__(self, *raised: object) -> None:
-        await super().__aexit__(*raised)
-        await self._proxy.__aexit__(*raised)
-
-    async def restart(self) -> None:
-        """Kill it as a power cut does."""
-        await asyncio.to_thread(self._cluster.kill, 1)
-        await asyncio.to_thread(self._cluster.restart, 1)
-
-    @asynccontextmanager
-    async def cut(self) -> AsyncIterator[None]:
-        """What is sent meanwhile arrives late."""
-        self._proxy.cut()
-        try:
-            yield
-        finally:
-            self._proxy.mend()
+    def rise(self) -> None:
+        self._cluster.restart(1)
 
 
 class TestKafka(Catalogue):
     """Everything that the capabilities of Kafka select."""
 
-    MARKED: ClassVar[Mapping[str, Sequence[pytest.MarkDecorator]]] = dict.fromkeys(
-        HURT, (pytest.mark.xdist_group("frail-kafka"), pytest.mark.timeout(300))
-    )
+    MARKED: ClassVar = marked("frail-kafka")
 
     @pytest.fixture
     async def world(
         self, request: pytest.FixtureRequest, broker_url: Callable[..., str]
     ) -> AsyncIterator[World]:
-        hurt = request.function.__name__ in HURT
+        hurt = hurts(request)
         async with (
-            FrailWorld(request.getfixturevalue("frail_kafka")) if hurt else KafkaWorld(broker_url("kafka"))
+            FrailKafka(request.getfixturevalue("frail_kafka")) if hurt else KafkaWorld(broker_url("kafka"))
         ) as world:
             yield world
 

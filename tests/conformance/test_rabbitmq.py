@@ -6,14 +6,22 @@ Law: each test has exchanges and queues that nobody else uses; the retry ladder 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import ClassVar
 
 import pika
 import pytest
 from pika.spec import BasicProperties
 
+from tests.chaos.proxy import Proxy
+from tests.conformance.frail import Frail, hurts, marked
+from tools.brokers.process import free_ports
+from tools.brokers.rabbitmq import AGED, PASSWORD, USER, Broker
 from unimsg.testing.conformance import Catalogue, World
 from unimsg.testing.conformance.world import Foreign
+
+GROUP = "frail-rabbitmq"
 
 
 class Plain:
@@ -54,44 +62,79 @@ class Plain:
 class RabbitWorld(World):
     """Exchanges and queues that nobody else uses, on the broker that all tests share."""
 
-    def __init__(
-        self, url: str, options: str, kind: str, deviations: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, url: str, options: str, kind: str) -> None:
         super().__init__(
             f"{url}?{options}",
             environment=f"RabbitMQ 4.0, one node, {kind}",
             tick=0.3,
-            deviations=deviations,
             interop=Plain(url),
             nowhere="amqp://127.0.0.1:1",
         )
 
 
+class FrailRabbit(Frail, RabbitWorld):
+    """The same on a broker that may be hurt."""
+
+    long_cut = 8.0
+    """Longer than two heartbeats of two seconds; the drills cut for longer."""
+
+    def __init__(self, broker: Broker, options: str, kind: str) -> None:
+        self._broker = broker
+        self.proxy = Proxy(broker.port, *free_ports(1))
+        url = f"amqp://{USER}:{PASSWORD}@127.0.0.1:{self.proxy.port}"
+        super().__init__(url, f"{options}&heartbeat=2s", kind)
+
+    def kill(self) -> None:
+        self._broker.kill()
+
+    def rise(self) -> None:
+        self._broker.start()
+
+    async def restart(self) -> None:
+        await asyncio.sleep(AGED)  # nothing that can be asked tells of it
+        await super().restart()
+
+
+@asynccontextmanager
+async def made(request: pytest.FixtureRequest, options: str, kind: str) -> AsyncIterator[World]:
+    """Give the world of a test."""
+    if hurts(request):
+        chosen: World = FrailRabbit(request.getfixturevalue("frail_rabbitmq"), options, kind)
+    else:
+        chosen = RabbitWorld(request.getfixturevalue("broker_url")("rabbitmq"), options, kind)
+    async with chosen as world:
+        yield world
+
+
 class TestQuorum(Catalogue):
-    """Everything that the capabilities of shared quorum queues select."""
+    """Everything that the capabilities of shared quorum queues select; what hurts a broker is a drill here."""
+
+    MARKED: ClassVar = marked(GROUP, pytest.mark.drill)
 
     @pytest.fixture
-    async def world(self, broker_url: Callable[..., str]) -> AsyncIterator[World]:
-        async with RabbitWorld(broker_url("rabbitmq"), "wait=2s", "quorum queues") as world:
+    async def world(self, request: pytest.FixtureRequest) -> AsyncIterator[World]:
+        async with made(request, "wait=2s", "quorum queues") as world:
             yield world
 
 
 class TestQuorumInOrder(Catalogue):
     """Everything that the capabilities of quorum queues with one active consumer select."""
 
+    MARKED: ClassVar = marked(GROUP)
+
     @pytest.fixture
-    async def world(self, broker_url: Callable[..., str]) -> AsyncIterator[World]:
-        url = broker_url("rabbitmq")
-        async with RabbitWorld(url, "wait=2s&ordering=key", "quorum queues in order") as world:
+    async def world(self, request: pytest.FixtureRequest) -> AsyncIterator[World]:
+        async with made(request, "wait=2s&ordering=key", "quorum queues in order") as world:
             yield world
 
 
 class TestClassic(Catalogue):
-    """Everything that the capabilities of classic queues with one active consumer select."""
+    """The same of classic queues with one active consumer; what hurts a broker is a drill here."""
+
+    MARKED: ClassVar = marked(GROUP, pytest.mark.drill)
 
     @pytest.fixture
-    async def world(self, broker_url: Callable[..., str]) -> AsyncIterator[World]:
-        url = broker_url("rabbitmq")
+    async def world(self, request: pytest.FixtureRequest) -> AsyncIterator[World]:
         options = "wait=2s&ordering=key&queues=classic"
-        async with RabbitWorld(url, options, "classic queues in order") as world:
+        async with made(request, options, "classic queues in order") as world:
             yield world

@@ -54,6 +54,8 @@ READER, READER_PASSWORD = "guest", "guest-secret"
 WRAPPER = '#!/bin/sh\nexec {library}/ld-linux-x86-64.so.2 --library-path {library} {program}.elf "$@"\n'
 QUIET = "-kernel inet_dist_use_interface {127,0,0,1} +sbwt none +sbwtdcpu none +sbwtdio none"
 """Loopback only, and no busy waiting of its schedulers."""
+AGED = 2.0
+"""Seconds after which a quorum queue survives a kill: its node notes it a little later than it answers."""
 
 
 class Broker:
