@@ -34,7 +34,7 @@ bench: .venv/.bench ## measure ours beside the peers, in one run
 
 drills: .venv/.dev ## kill processes at random and count what was lost (takes minutes)
 	@$(PY) -m tools.brokers run ministack elasticmq -- $(PY) -m pytest tests/chaos tests/sqs \
-	  tests/conformance/test_sqs.py tests/conformance/test_sns.py -m drill --timeout 3600
+	  tests/conformance/test_rabbitmq.py tests/conformance/test_sqs.py tests/conformance/test_sns.py -m drill --timeout 3600
 	@UNIMSG_SCALE=1 $(PY) -m pytest --numprocesses auto --timeout 600 tests/conformance/test_memory.py \
 	  tests/conformance/test_sqlite.py tests/conformance/test_shapes.py
 

@@ -16,6 +16,7 @@ from tests.chaos import witness
 from tests.chaos.ledger import Effect, Ledger
 from tests.chaos.plan import Body, Plan, name_of
 from unimsg import Delivery, RetryPolicy, Router
+from unimsg.consuming.brakes import Brakes
 from unimsg.policies.breaker import Breaker
 
 
@@ -29,7 +30,8 @@ async def main(plan: Plan, me: str) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
     ledger = Ledger(plan.events)
     if not plan.brakes:
-        Breaker.trip = lambda *_: None  # type: ignore[method-assign]  # no user can: it never opens
+        Breaker.trip = lambda *_: None  # type: ignore[method-assign]  # no user can: the breaker never opens
+        Brakes.may_retry = lambda self: True  # type: ignore[method-assign]  # nor is a retry put off for want of budget
     witness.watch_loops(ledger, me, plan.unanswered)
     router = Router()
 

@@ -34,7 +34,7 @@ class Plan(Struct, frozen=True, kw_only=True):
         kill_consumers, kill_producers: seconds between two kills, about; 0: none.
         leaving: the share of these that are told to stop instead, as a deployment would, and are started again.
         kills: of one role at most; None: as many as fall into the time.
-        brakes: whether a consumer may rest when most of its handlers fail, as when only poisoned messages are left.
+        brakes: whether a consumer rests when most handlers fail, and puts off retries that are too many in proportion.
         work: how long a handler waits before its effect; some, so that messages are waited for, not consumers.
         patience: how long what had its effect may stay without a completion: it may have been written and not told.
             More than a lease.
