@@ -33,7 +33,7 @@ from tests.chaos.plan import role_of
 SHOWN = 5
 """Examples of one kind of violation that a report names."""
 PUT_OUT = frozenset({"taken away", "AssignmentLostError", "commit failed"})
-"""Losses of a log: whoever is put out of a group may read on until it learns of it, what others have completed too."""
+"""Losses of a log, where each message has a place: whoever is put out of its group may read on until it learns of it."""
 
 
 class Verdict(Struct, kw_only=True):
@@ -104,6 +104,7 @@ class Deed(Struct):
     """One effect or one dead letter, and what became of the delivery that it was done for."""
 
     who: str
+    at: str
     completed: bool = False
     lost: str = ""
     confirmed: bool | None = True
@@ -168,7 +169,7 @@ class Judge:
             case Effect():
                 self._effect(line)
             case Burying():
-                self._deed(self._burials, line, Deed(line.who, confirmed=None))
+                self._deed(self._burials, line, Deed(line.who, line.at, confirmed=None))
             case Buried():
                 self._buried(line)
             case Completed() | Lost():
@@ -209,7 +210,7 @@ class Judge:
             if self._ordered and line.number < self._highest.get(line.key, -1):
                 self._verdict.accuse("overtaken", [line.id])
             self._highest[line.key] = max(line.number, self._highest.get(line.key, -1))
-        self._deed(self._effects, line, Deed(line.who))
+        self._deed(self._effects, line, Deed(line.who, line.at))
 
     def _deed(self, deeds: dict[Record, list[Deed]], line: Effect | Burying, deed: Deed) -> None:
         """Note a deed, and what is known by now of the one before."""
@@ -308,7 +309,7 @@ class Judge:
                 cause = self._cause(before) if before is not spent else None
                 if cause is not None:
                     excused[cause] += 1
-                elif after.lost in PUT_OUT:
+                elif after.at and after.lost in PUT_OUT:
                     spent = after  # its loss is the cause of itself, and not of the next as well
                     excused["put out, not knowing yet"] += 1
                 elif not self._once and not record.at:  # nobody says which copy it was: the sends alone tell

@@ -98,12 +98,16 @@ VIOLATIONS: list[tuple[str, Sequence[Line]]] = [
     ("repeated after completion", [*GOOD, effect("a", "c#2")]),
     ("repeated after completion", [*GOOD, *killed(), effect("a", "c#2")]),
     ("repeated after completion", [*GOOD, Lost("c#1", "a"), effect("a", "c#2")]),
-    # a lease that was lost later did not bring back what was completed
-    ("repeated after completion", [*GOOD, effect("a", "c#2"), Lost("c#2", "a", why="LeaseLostError")]),
+    # a lease that was lost later did not bring back what was completed, nor a connection to what is no log
+    (
+        "repeated after completion",
+        [*GOOD, effect("a", "c#2", at="p@1"), Lost("c#2", "a", why="LeaseLostError")],
+    ),
+    ("repeated after completion", [*GOOD, effect("a", "c#2"), Lost("c#2", "a", why="AssignmentLostError")]),
     # who was put out excuses its own effect, not the next as well
     (
         "repeated without a cause",
-        [*GOOD, effect("a", "c#2"), Lost("c#2", "a", why="taken away"), effect("a", "c#3")],
+        [*GOOD, effect("a", "c#2", at="p@1"), Lost("c#2", "a", why="taken away"), effect("a", "c#3")],
     ),
     ("overtaken", [*sent("a", "b"), effect("b", key="k", number=1), effect("a", key="k", number=0)]),
     # behind a gap, and long after
@@ -218,13 +222,13 @@ ALLOWED: list[tuple[str, Sequence[Line], dict[str, int]]] = [
     ),
     (
         "put out of its group, it read on before it knew, what another had completed",
-        [*GOOD, effect("a", "c#2"), Lost("c#2", "a", why="AssignmentLostError")],
+        [*GOOD, effect("a", "c#2", at="p@1"), Lost("c#2", "a", why="AssignmentLostError")],
         {"put out, not knowing yet": 1},
     ),
     (
         "put out of its group, it read on before it knew, what another had in hand",
         [
-            *(*sent("a"), effect("a"), effect("a", "c#2")),
+            *(*sent("a"), effect("a"), effect("a", "c#2", at="p@1")),
             *(Completed("c#1", "a"), Lost("c#2", "a", why="taken away")),
         ],
         {"put out, not knowing yet": 1},
