@@ -33,7 +33,7 @@ from tests.chaos.plan import role_of
 SHOWN = 5
 """Examples of one kind of violation that a report names."""
 PUT_OUT = frozenset({"taken away", "AssignmentLostError", "commit failed"})
-"""Losses of a log, where each message has a place: whoever is put out of its group may read on until it learns of it."""
+"""Losses of a log, where each message has a place: who is put out of its group may read on until it learns of it."""
 
 
 class Verdict(Struct, kw_only=True):
