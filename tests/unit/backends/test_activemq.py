@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from unimsg.backends.activemq.backend import ActiveMQBackend
+from unimsg.backends.activemq.connection import Endpoints
 from unimsg.backends.activemq.options import Options
 from unimsg.backends.activemq.receiver import ActiveMQReceiver
 from unimsg.backends.activemq.stomp import Frame, Parser, encode
@@ -358,3 +359,26 @@ async def test_what_nobody_closed_is_let_go_with_the_backend(
     assert len(told.gone) == 0, "who closes loses nothing"
     await sender.aclose()
     await receiver.aclose()
+
+
+async def test_a_broker_that_hangs_up_without_a_word_is_asked_once_more() -> None:
+    """A wrong password may end like that, before the ERROR is written; twice is an answer; issue 6, bad input."""
+    came = 0
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal came
+        came += 1
+        await reader.readuntil(b"\0")
+        if came == 2:
+            writer.write(encode("ERROR", {"message": "User name [x] or password is invalid."}))
+        writer.close()
+
+    server = await asyncio.start_server(take, "127.0.0.1", 0)
+    endpoints = Endpoints(Options(hosts=f"127.0.0.1:{server.sockets[0].getsockname()[1]}"))
+    async with server:
+        with pytest.raises(PermissionDeniedError, match="password is invalid"):
+            await endpoints.connect()
+        with pytest.raises(ConnectionLostError, match="closed the connection"):
+            await endpoints.connect()
+
+    assert came == 4
