@@ -13,7 +13,7 @@ import pytest
 from tests.chaos import witness
 from tests.chaos.ledger import Completed, Ledger, Line, Lost, read
 from tests.chaos.unanswered import Unanswered
-from unimsg.consuming.delivery import DONE, RUNNING
+from unimsg.consuming.delivery import DONE, DROPPED, RUNNING, SETTLING
 from unimsg.errors import AssignmentLostError, Error
 from unimsg.spi import Assignment, Settlement
 from unimsg.testing.clock import ManualClock
@@ -178,9 +178,10 @@ class Channel:
         self.link: Any = SimpleNamespace(lost=lambda assignments: None, aclose=self._aclose)
         self.acks = Unanswered(self.link, Ledger(path), "c#1", patience=5.0)
 
-    def ack(self, *numbers: int) -> None:
+    def ack(self, *numbers: int, state: int = SETTLING, final: bool = True) -> None:
         """Ack some."""
-        self.acks.acked(SimpleNamespace(id=str(number), _seq=number) for number in numbers)
+        acked = [SimpleNamespace(id=str(number), _seq=number, _state=state) for number in numbers]
+        self.acks.acked(acked, final=final)
 
     async def _aclose(self, *, abort: bool) -> None:
         """Nothing to close."""
@@ -202,6 +203,28 @@ async def test_an_ack_that_nobody_answers_counts_when_its_connection_has_lived_o
         channel.link.lost([])
 
     assert channel.lines() == [(Completed, "1"), (Lost, "2")]
+
+
+async def test_the_ack_of_a_copied_original_is_no_completion_and_may_be_lost(tmp_path: Path) -> None:
+    """The copy comes again in any case; the original as well, where the ack did not arrive; promise 9."""
+    async with ManualClock() as clock:
+        channel = Channel(tmp_path / "events")
+        channel.ack(1, final=False)
+        await clock.advance(5.0)
+        channel.ack(2, final=False)
+        channel.link.lost([])
+
+    assert channel.lines() == [(Lost, "2")]
+
+
+async def test_what_was_lost_while_it_was_acked_is_no_completion(tmp_path: Path) -> None:
+    """Its loss is written down where the core tells of it."""
+    async with ManualClock() as clock:
+        channel = Channel(tmp_path / "events")
+        channel.ack(1, state=DROPPED)
+        await clock.advance(5.0)
+
+    assert channel.lines() == []
 
 
 async def test_an_ack_that_nobody_answers_counts_when_the_server_said_goodbye(tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ from unimsg.spi import Assignment, Settlement
 
 FINAL = frozenset({"acked", "dead_lettered"})
 """Outcomes after which a message may not come again."""
+ACKED = FINAL | {"failed"}
+"""Outcomes for which the service was told to forget a delivery."""
 
 
 def identity(delivery: Any) -> tuple[int, str]:
@@ -38,8 +40,8 @@ def watch_loops(ledger: Ledger, me: str, unanswered: float = 0.0) -> None:
 
     def on_finished(loop: ConsumingLoop, deliveries: Sequence[Any], outcome: str, /) -> None:
         link = loop.link
-        if outcome in FINAL and link in open_acks:
-            open_acks[link].acked(deliveries)
+        if outcome in ACKED and link in open_acks:
+            open_acks[link].acked(deliveries, final=outcome in FINAL)
         elif outcome in FINAL and not (link is not None and link.settler.cumulative):
             for delivery in deliveries:
                 ledger.write(Completed(me, delivery.id, delivery._seq))
