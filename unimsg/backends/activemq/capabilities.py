@@ -18,6 +18,7 @@ AMAZON_MQ: Mapping[str, Any] = {
     "max_message_bytes": "wireFormat.maxFrameSize of the broker's STOMP listener",
     "endpoint": "TLS only: activemq+ssl://…-1…:61614,…-2…:61614; of the two only the active one answers",
     "scheduler": "schedulerSupport in the broker's configuration",
+    "order": "expireMessagesPeriod=0 in the policy: a look for the expired may let messages overtake",
     "replicas": "an active broker and a standby on shared storage",
     "connections": "2,000 for each protocol, 300 on micro",
     "source": "Amazon MQ developer guide, 2026-11",
