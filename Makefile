@@ -64,6 +64,8 @@ clean: ## remove the environment and every cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What stands below is how an environment comes into being. A stamp is as new as what it was made from.
+# A lock names all there is, so pip resolves nothing (--no-deps): with a resolver it looked at a version younger
+# than the locked one for `coverage[toml]`, and refused it for want of a hash. `pip check` finds what a lock lacks.
 
 $(PY):
 	@$(PYTHON) -m venv .venv
@@ -73,10 +75,12 @@ $(PY):
 	@touch $@
 
 .venv/.dev: pyproject.toml requirements-dev.lock | $(PY)
-	@$(PIP) install --require-hashes --requirement requirements-dev.lock
+	@$(PIP) install --no-deps --require-hashes --requirement requirements-dev.lock
 	@$(PIP) install --no-deps --editable .
+	@$(PIP) check
 	@touch .venv/.core $@
 
 .venv/.bench: requirements-bench.lock .venv/.dev
-	@$(PIP) install --require-hashes --requirement requirements-bench.lock
+	@$(PIP) install --no-deps --require-hashes --requirement requirements-bench.lock
+	@$(PIP) check
 	@touch $@
