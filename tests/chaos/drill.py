@@ -60,7 +60,7 @@ class Progress:
             await asyncio.sleep(LOOK)
             if self._look():
                 self.moved = time.monotonic()
-        return self._patience() < self._plan.stall
+        return not self._open()
 
     def _look(self) -> bool:
         """Read on; whether anything came."""
@@ -78,11 +78,15 @@ class Progress:
                 self._effects.add(line.id)
         return before != (len(self._confirmed), len(self._effects), len(self._completed))
 
+    def _open(self) -> bool:
+        """Whether a message is not confirmed, or had no effect yet; of the poisoned only a completion would tell."""
+        without = self._confirmed - self._completed - self._effects - self._poisoned
+        return len(self._confirmed) < self._plan.messages or bool(without)
+
     def _patience(self) -> float:
-        left = self._confirmed - self._completed
-        if len(self._confirmed) < self._plan.messages or left - self._effects - self._poisoned:
+        if self._open():
             return self._plan.stall
-        return self._plan.patience if left else 0.0
+        return self._plan.patience if self._confirmed - self._completed else 0.0
 
 
 async def play(plan: Plan, disturb: Callable[[Progress], Awaitable[None]] | None = None) -> Verdict:
