@@ -13,7 +13,7 @@ import sys
 
 import unimsg
 from tests.chaos import witness
-from tests.chaos.ledger import Effect, Ledger
+from tests.chaos.ledger import Effect, Failing, Ledger
 from tests.chaos.plan import Body, Plan, name_of
 from unimsg import Delivery, RetryPolicy, Router
 from unimsg.consuming.brakes import Brakes
@@ -37,9 +37,10 @@ async def main(plan: Plan, me: str) -> None:
 
     async def handle(delivery: Delivery[Body]) -> None:
         await asyncio.sleep(plan.work)
-        if delivery.body.poison:
-            raise PoisonedError(delivery.id)
         take, at = witness.identity(delivery)
+        if delivery.body.poison:
+            ledger.write(Failing(me, delivery.id or "", take))
+            raise PoisonedError(delivery.id)
         ledger.write(Effect(me, delivery.id or "", delivery.key or "", delivery.body.number, take, at))
 
     router.on(

@@ -20,11 +20,13 @@ from tests.chaos.ledger import (
     Dead,
     Effect,
     Ended,
+    Failing,
     Killed,
     Killing,
     Line,
     Lost,
     Ran,
+    Retried,
     Sent,
     Struck,
 )
@@ -139,6 +141,7 @@ class Judge:
         self._burials: dict[Record, list[Deed]] = {}
         self._handled: set[str] = set()
         self._failed_and_lost: Counter[str] = Counter()
+        self._failing: set[tuple[str, str, int]] = set()
         self._in_hand: dict[tuple[str, str, int], Deed] = {}
         self._killing: set[str] = set()
         self._killed: set[str] = set()
@@ -172,6 +175,8 @@ class Judge:
                 self._deed(self._burials, line, Deed(line.who, line.at, confirmed=None))
             case Buried():
                 self._buried(line)
+            case Failing() | Retried():
+                self._failed(line)
             case Completed() | Lost():
                 self._fate(line)
             case Dead():
@@ -185,6 +190,9 @@ class Judge:
                 self._killing.add(line.who)
             case Killed():
                 self._killed.add(line.who)
+                cut_off = {taken for taken in self._failing if taken[0] == line.who}
+                self._failed_and_lost.update(message for _, message, _ in cut_off)
+                self._failing -= cut_off
             case Ran():
                 self._verdict.accuse("ended badly", [f"{line.who} with {line.code}"] if line.code else [])
             case Struck():
@@ -212,6 +220,14 @@ class Judge:
             self._highest[line.key] = max(line.number, self._highest.get(line.key, -1))
         self._deed(self._effects, line, Deed(line.who, line.at))
 
+    def _failed(self, line: Failing | Retried) -> None:
+        """Until the service has forgotten what failed, a kill leaves the copy for its retry beside it."""
+        taken = line.who, line.id, line.take
+        if isinstance(line, Failing):
+            self._failing.add(taken)
+        else:
+            self._failing.discard(taken)
+
     def _deed(self, deeds: dict[Record, list[Deed]], line: Effect | Burying, deed: Deed) -> None:
         """Note a deed, and what is known by now of the one before."""
         if line.who in self._killed:
@@ -229,6 +245,7 @@ class Judge:
             before[-1].settled = before[-1].completed
         before.append(deed)
         self._in_hand[line.who, line.id, line.take] = deed
+        self._failing.discard((line.who, line.id, line.take))
 
     def _buried(self, line: Buried) -> None:
         deed = self._in_hand.get((line.who, line.id, line.take))
@@ -239,6 +256,7 @@ class Judge:
 
     def _fate(self, line: Completed | Lost) -> None:
         deed = self._in_hand.get((line.who, line.id, line.take))
+        self._failing.discard((line.who, line.id, line.take))
         if isinstance(line, Lost):
             self._verdict.losses[line.why or "lost"] += 1
             if deed is not None:

@@ -49,6 +49,22 @@ class Effect(Struct, tag="effect"):
     at: str = ""
 
 
+class Failing(Struct, tag="failing"):
+    """A handler is about to fail on a poisoned message."""
+
+    who: str
+    id: str
+    take: int = 0
+
+
+class Retried(Struct, tag="retried"):
+    """The service was told to bring it again, and has forgotten the delivery that failed."""
+
+    who: str
+    id: str
+    take: int = 0
+
+
 class Burying(Struct, tag="burying"):
     """A dead letter is about to be written."""
 
@@ -129,9 +145,8 @@ class Dead(Struct, tag="dead"):
     at: str = ""
 
 
-Line: TypeAlias = (
-    Sent | Ended | Effect | Burying | Buried | Completed | Lost | Killing | Killed | Ran | Struck | Dead
-)
+Happened: TypeAlias = Sent | Ended | Effect | Failing | Retried | Burying | Buried | Completed | Lost
+Line: TypeAlias = Happened | Killing | Killed | Ran | Struck | Dead
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Line).decode

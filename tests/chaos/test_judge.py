@@ -15,12 +15,14 @@ from tests.chaos.ledger import (
     Dead,
     Effect,
     Ended,
+    Failing,
     Killed,
     Killing,
     Ledger,
     Line,
     Lost,
     Ran,
+    Retried,
     Sent,
     Struck,
     Tail,
@@ -346,6 +348,22 @@ def test_a_retry_that_was_lost_in_hand_may_be_there_beside_its_original() -> Non
     assert Judge(once=False).judge([*POISON, lost, *twice]).violations == {}
     healthy: list[Line] = [*GOOD, Lost("c#1", "a", 7, "AssignmentLostError"), effect("a", "c#2")]
     assert Judge(once=False).judge(healthy).violations
+
+
+def test_a_kill_excuses_a_copy_only_of_what_had_failed_and_was_not_forgotten() -> None:
+    """Promise 9: copy and original are both there when the kill fell between the two; settled, only the copy is."""
+    dead = [Dead("a"), Dead("a")]
+    twice = [*buried("a", "c#2"), Completed("c#2", "a"), *buried("a", "c#3"), Completed("c#3", "a"), *dead]
+    kill: list[Line] = [Killing("c#1"), Killed("c#1")]
+    failing = Failing("c#1", "a", 7)
+    more = {"buried again more often than sent": ["a"]}
+
+    def accused(*lines: Line) -> dict[str, list[str]]:
+        return Judge(once=False).judge([*POISON, *lines, *twice]).violations
+
+    assert accused(failing, *kill) == {}
+    assert accused(failing, Retried("c#1", "a", 7), *kill) == more
+    assert accused(*kill) == accused(Failing("c#2", "a", 7), *kill) == accused(failing) == more
 
 
 def test_a_copy_is_told_from_the_same_one_again_where_the_service_says_where_it_stands() -> None:

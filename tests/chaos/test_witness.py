@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.chaos import witness
-from tests.chaos.ledger import Completed, Ledger, Line, Lost, read
+from tests.chaos.ledger import Completed, Ledger, Line, Lost, Retried, read
 from tests.chaos.unanswered import Unanswered
 from unimsg.consuming.delivery import DONE, DROPPED, RUNNING, SETTLING
 from unimsg.errors import AssignmentLostError, Error
@@ -188,7 +188,11 @@ class Channel:
 
     def lines(self) -> list[tuple[type[Line], str]]:
         """What was written down."""
-        return [(type(line), line.id) for line in read([self._path]) if isinstance(line, Completed | Lost)]
+        return [
+            (type(line), line.id)
+            for line in read([self._path])
+            if isinstance(line, Completed | Retried | Lost)
+        ]
 
 
 async def test_an_ack_that_nobody_answers_counts_when_its_connection_has_lived_on(tmp_path: Path) -> None:
@@ -214,7 +218,7 @@ async def test_the_ack_of_a_copied_original_is_no_completion_and_may_be_lost(tmp
         channel.ack(2, final=False)
         channel.link.lost([])
 
-    assert channel.lines() == [(Lost, "2")]
+    assert channel.lines() == [(Retried, "1"), (Lost, "2")]
 
 
 async def test_what_was_lost_while_it_was_acked_is_no_completion(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tests.chaos.ledger import Completed, Ledger, Lost
+from tests.chaos.ledger import Completed, Ledger, Lost, Retried
 from unimsg.consuming.delivery import DROPPED
 from unimsg.spi import Assignment
 
@@ -46,8 +46,8 @@ class Unanswered:
         until = self._loop.time() if until is None else until
         while self._acked and self._acked[0][0] <= until:
             _, final, delivery = self._acked.popleft()
-            if final:
-                self._ledger.write(Completed(self._me, delivery.id, delivery._seq))
+            kind = Completed if final else Retried
+            self._ledger.write(kind(self._me, delivery.id, delivery._seq))
 
     def _forget(self) -> None:
         self._count()

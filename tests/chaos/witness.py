@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
 from typing import Any
 
-from tests.chaos.ledger import Buried, Burying, Completed, Ledger, Lost
+from tests.chaos.ledger import Buried, Burying, Completed, Ledger, Lost, Retried
 from tests.chaos.unanswered import Unanswered
 from unimsg.client.client import Client
 from unimsg.consuming.delivery import DONE
@@ -42,9 +42,10 @@ def watch_loops(ledger: Ledger, me: str, unanswered: float = 0.0) -> None:
         link = loop.link
         if outcome in ACKED and link in open_acks:
             open_acks[link].acked(deliveries, final=outcome in FINAL)
-        elif outcome in FINAL and not (link is not None and link.settler.cumulative):
+        elif outcome in ACKED and not (link is not None and link.settler.cumulative):
+            kind = Completed if outcome in FINAL else Retried
             for delivery in deliveries:
-                ledger.write(Completed(me, delivery.id, delivery._seq))
+                ledger.write(kind(me, delivery.id, delivery._seq))
         finished(loop, deliveries, outcome)
 
     def on_lost(loop: ConsumingLoop, deliveries: Sequence[Any], error: BaseException, /) -> None:
