@@ -11,11 +11,12 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 
+from unimsg.backends._broker.copies import Copies
 from unimsg.backends.activemq import trouble, wire
 from unimsg.backends.activemq.connection import Answers, Connection, Endpoints
 from unimsg.backends.activemq.options import Options
 from unimsg.backends.activemq.stomp import Frame, escape
-from unimsg.errors import AssignmentLostError, ClosedError, Error, OptionError, SettleError, TimedOutError
+from unimsg.errors import AssignmentLostError, ClosedError, Error, OptionError, SettleError
 from unimsg.spi import Assignment, Events, Received, ReceiveLimits, Settlement
 
 MESSAGES = 500
@@ -23,7 +24,7 @@ MESSAGES = 500
 IDLE = 1.0
 """Seconds without a message after which a queue counts as drained: the broker pushes at once what it has."""
 SETTLING = 15.0
-"""Seconds for an answer to acks or copies."""
+"""Seconds for an answer to acks; so long one settle waits for copies, and the next one waits on."""
 MAX_DELAY = 365 * 86400.0
 
 
@@ -48,6 +49,7 @@ class ActiveMQReceiver:
         self._endpoints = endpoints
         self._options = options
         self._events = events
+        self._copies = Copies(self._copy, trouble.NAME)
         self._prefetch = prefetch
         self._assignment = Assignment(f"{group}.{destination}")
         self._buffer: deque[Received] = deque()
@@ -160,9 +162,11 @@ class ActiveMQReceiver:
         results: list[Error | None] = [self._refused(settlement) for settlement in settlements]
         copies = [at for at, s in enumerate(settlements) if s.verb == "retry" and results[at] is None]
         if copies:
-            failures = await self._copy([settlements[at] for at in copies])
-            for at, error in zip(copies, failures, strict=True):
-                results[at] = error
+            names = [settlements[at].token.headers["ack"] for at in copies]
+            wanted = {name: settlements[at] for name, at in zip(names, copies, strict=True)}
+            failures = await self._copies.write(wanted, SETTLING)
+            for at, name in zip(copies, names, strict=True):
+                results[at] = failures[name]
         settled = [at for at, error in enumerate(results) if error is None]
         if settled:
             error = await self._ack([settlements[at].token.headers["ack"] for at in settled])
@@ -180,23 +184,20 @@ class ActiveMQReceiver:
         return None
 
     async def _copy(self, settlements: Sequence[Settlement]) -> Sequence[Error | None]:
-        """Send a copy of each, outside a transaction."""
+        """Send a copy of each, outside a transaction; the end of the connection is the only end of the wait."""
         connection = self._connection
         if connection is None or connection.error is not None:
-            return [_gone()] * len(settlements)
+            raise _gone()
         answers = Answers(len(settlements))
         receipts: list[str] = []
         try:
-            async with asyncio.timeout(SETTLING):
-                for at, settlement in enumerate(settlements):
-                    receipts.append(connection.expect(answers, at))
-                    await connection.write(self._again(settlement, receipts[-1]))
-                await answers.done
-        except TimeoutError:
-            pass
+            for at, settlement in enumerate(settlements):
+                receipts.append(connection.expect(answers, at))
+                await connection.write(self._again(settlement, receipts[-1]))
+            await answers.done
         finally:
             connection.forget(receipts)
-        lost = connection.error or TimedOutError("no answer to a delayed copy", backend=trouble.NAME)
+        lost = connection.error or _gone()
         return [lost if at in answers.open else answers.results[at] for at in range(len(settlements))]
 
     def _again(self, settlement: Settlement, receipt: str) -> bytes:
@@ -237,6 +238,7 @@ class ActiveMQReceiver:
         self._assignment.live = False
         self._buffer.clear()
         self._wake()
+        await self._copies.aclose()
         if self._connection is not None:
             await self._connection.aclose(abort=abort)
 

@@ -1,7 +1,7 @@
 """Outlet: one channel for publishing, with confirms; replaced when it ends, as is its connection.
 
-Law: every message has an outcome by its deadline. Nothing is published while the server says that it is blocked. A
-channel on which something was not confirmed in time is given up: what it still says would be about the past.
+Law: every message that has a deadline has an outcome by then. Nothing is published while the server says that it is
+blocked. A channel on which something was not confirmed in time is given up: what it still says would be about the past.
 """
 
 from __future__ import annotations
@@ -84,10 +84,10 @@ class Outlet:
         await channel.ask("confirm_delivery", line.confirmed)
         return line
 
-    async def send(self, parcels: Sequence[Parcel], deadline: float) -> Sequence[Outcome]:
-        """Publish once; one outcome for each, in order, at `deadline` at the latest."""
+    async def send(self, parcels: Sequence[Parcel], deadline: float | None) -> Sequence[Outcome]:
+        """Publish once; one outcome for each, in order, at `deadline` at the latest; None: when the server has said."""
         try:
-            async with asyncio.timeout_at(deadline - SOONER):
+            async with asyncio.timeout_at(None if deadline is None else deadline - SOONER):
                 line = await self._current()
                 while not line.connection.flows.is_set():
                     await line.connection.flows.wait()

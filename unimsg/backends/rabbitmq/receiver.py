@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from itertools import count
 from typing import Any
 
+from unimsg.backends._broker.copies import Copies
 from unimsg.backends.rabbitmq import ladder, wire
 from unimsg.backends.rabbitmq.acks import Acks
 from unimsg.backends.rabbitmq.connection import Channel, Connection
@@ -28,7 +29,7 @@ SETTLING = 4
 PREFETCH = 65535
 """The most that AMQP can say."""
 COPYING = 10.0
-"""Seconds for the confirm of a copy that waits for its retry."""
+"""Seconds that one settle waits for the confirms of copies; the next one waits on."""
 IDLE = 1.0
 """Seconds without a delivery after which a queue counts as empty, if the server does not say so before."""
 QUIET = 0.1
@@ -58,6 +59,7 @@ class RabbitReceiver:
         self._connection = connection
         self._channel = channel
         self._outlet = outlet
+        self._copies = Copies(self._copy, NAME)
         self._events = events
         self._ack = channel.native.basic_ack
         self._nack = channel.native.basic_nack
@@ -115,6 +117,7 @@ class RabbitReceiver:
         self._why = why
         self._buffer.clear()
         self._acks = Acks()
+        self._copies.drop()
         if not self._closed:
             self._events.lost([self._assignment])
         self._ring()
@@ -229,29 +232,30 @@ class RabbitReceiver:
         self, settlements: Sequence[Settlement], retries: Sequence[int], results: list[Error | None]
     ) -> None:
         """Publish copies that wait, and ack the originals of those that are confirmed."""
-        outlet = self._outlet
-        if outlet is None:
-            for at in retries:
-                results[at] = SettleError("there is no retry ladder: provision it", backend=NAME)
-            return
-        raws = [self._acks[settlements[at].token] for at in retries]
-        parcels = [
-            ladder.copy(self._queue, raw, settlements[at]) for at, raw in zip(retries, raws, strict=True)
-        ]
-        outcomes = await outlet.send(parcels, self._loop.time() + COPYING)
+        outcomes = await self._copies.write(
+            {settlements[at].token: settlements[at] for at in retries}, COPYING
+        )
         copied: list[int] = []
-        for at, outcome in zip(retries, outcomes, strict=True):
-            settlement = settlements[at]
-            if not self._is_ours(settlement):
+        for at in retries:
+            tag = settlements[at].token
+            outcome = outcomes[tag]
+            if not self._is_ours(settlements[at]):
                 results[at] = AssignmentLostError(f"{self._queue}: {self._why}", backend=NAME)
-            elif not isinstance(outcome, Error):
-                copied.append(settlement.token)
-            elif outcome.retryable:
-                results[at] = outcome
+            elif outcome is None:
+                copied.append(tag)
             else:
                 results[at] = outcome
-                self._give_back(settlement.token)
+                if not outcome.retryable:
+                    self._give_back(tag)
         self._write(copied)
+
+    async def _copy(self, settlements: Sequence[Settlement]) -> Sequence[Error | None]:
+        """Publish a copy of each; the end of the connection is the only end of the wait for its confirm."""
+        if self._outlet is None:
+            raise SettleError("there is no retry ladder: provision it", backend=NAME)
+        parcels = [ladder.copy(self._queue, self._acks[each.token], each) for each in settlements]
+        outcomes = await self._outlet.send(parcels, None)
+        return [outcome if isinstance(outcome, Error) else None for outcome in outcomes]
 
     async def aclose(self, *, abort: bool = False) -> None:
         """Close the connection: everything that is not settled goes back, in order."""
@@ -260,6 +264,7 @@ class RabbitReceiver:
         self._closed = True
         self._assignment.live = False
         self._ring()
+        await self._copies.aclose()
         if self._outlet is not None and not abort:
             await self._outlet.aclose()
         await self._connection.aclose(abort=abort)
