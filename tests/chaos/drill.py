@@ -46,8 +46,8 @@ class Progress:
         self.moved = time.monotonic()
 
     def note(self, what: str) -> None:
-        """Write down what is about to be done to brokers or networks: the report counts it."""
-        self._ledger.write(Struck(what))
+        """Write down what is done to brokers or networks: the report counts it, what comes too late by another name."""
+        self._ledger.write(Struck(what if self._open() else f"{what}, when all was over"))
 
     async def reach(self, part: float) -> None:
         """Return when so large a part of all messages is confirmed, and the first had their effects: both are at it."""

@@ -1,6 +1,6 @@
 """Strikes: what a drill does to brokers and to the network, when a part of the messages had its effect.
 
-Law: knows no broker; how one is killed and started again is handed in. Each strike is noted before it falls.
+Law: knows no broker; how one is killed and started again is handed in. Each strike is noted when it falls.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ async def block(
     """Keep a broker from working for so long each time a part is reached; `begin` and `end` block until it is so."""
     for part in at:
         await progress.reach(part)
-        progress.note(what)
         await asyncio.to_thread(begin)
+        progress.note(what)
         try:
             await asyncio.sleep(seconds)
         finally:
@@ -65,11 +65,21 @@ async def cut(progress: Progress, proxy: Proxy, seconds: float, *, at: Sequence[
 
     What was under way arrives late the first time, and is gone with its connections the next, and so on.
     """
-    for part, reset in zip(at, itertools.cycle((False, True)), strict=False):
+    for part, (what, reset) in zip(at, itertools.cycle(_cuts(seconds)), strict=False):
         await progress.reach(part)
-        progress.note(f"network cut for {seconds:g} s{', then reset' if reset else ''}")
+        progress.note(what)
         proxy.cut()
         try:
             await asyncio.sleep(seconds)
         finally:
             proxy.mend(reset=reset)
+
+
+def cuts(seconds: float) -> dict[str, int]:
+    """Return what is noted of two cuts that came in time."""
+    return {what: 1 for what, _ in _cuts(seconds)}
+
+
+def _cuts(seconds: float) -> Sequence[tuple[str, bool]]:
+    what = f"network cut for {seconds:g} s"
+    return (what, False), (f"{what}, then reset", True)

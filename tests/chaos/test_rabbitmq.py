@@ -92,7 +92,7 @@ class TestRabbitMQ(PushDrills):
         show(f"{settled} of {messages} wait at the kill: 0 lost, {taken - messages} twice\n")
         assert found == set(bodies)
 
-    @sizes(3_000, 20_000)
+    @sizes(3_000, 100_000)
     async def test_the_disk_is_full_for_a_while(
         self, drill: Drill, broker: Broker, messages: int, seed: int
     ) -> None:
@@ -106,6 +106,7 @@ class TestRabbitMQ(PushDrills):
             messages=messages,
             seed=seed,
             poison=0.05,
+            window=200 if messages > SMALL_ONE else 10,  # it takes the tool seconds to fill the disk
             disturb=partial(
                 strikes.block,
                 what="disk full",
