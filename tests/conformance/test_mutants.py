@@ -6,19 +6,24 @@ Law: runs tests of the catalogue by their names, once as they are and once on a 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
+import unimsg
 from unimsg.consuming.subscriber import Subscriber
+from unimsg.stores import memory
 from unimsg.testing import shapes
+from unimsg.testing.clock import ManualClock
 from unimsg.testing.conformance import Catalogue, EmbeddedWorld, World
-from unimsg.testing.mutants import ALL, Mutant
+from unimsg.testing.conformance.stores import StoreCatalogue
+from unimsg.testing.mutants import ALL, STORE, Mutant
 
 LIMIT = 6.0
 """Seconds after which a mutant has made its test hang, which is a failure too."""
@@ -47,9 +52,29 @@ async def world_of(scheme: str, folder: Path) -> AsyncIterator[World]:
 
 
 async def run(name: str, scheme: str, folder: Path) -> None:
-    """Run a test of the catalogue."""
+    """Run a test of the catalogue, or a case of the stores."""
+    if scheme == STORE:
+        await run_on_store(getattr(StoreCatalogue(), name))
+        return
     async with world_of(scheme, folder) as world:
         await getattr(Catalogue(), name)(world)
+
+
+async def run_on_store(case: Callable[..., Awaitable[None]]) -> None:
+    """Run a case with what it asks for, on a memory store."""
+    rows, wanted = uuid4().hex, inspect.signature(case).parameters
+    given: dict[str, Any] = {"stores": lambda: unimsg.store(f"memory://{rows}")}
+    async with AsyncExitStack() as stack:
+        if "clock" in wanted:
+            given["clock"] = await stack.enter_async_context(ManualClock())
+        if "client" in wanted:
+            given["client"] = await stack.enter_async_context(
+                unimsg.connect(f"memory://{uuid4().hex}?dedup=0s")
+            )
+        if "store" in wanted:
+            given["store"] = await stack.enter_async_context(given["stores"]())
+        await case(**{name: given[name] for name in wanted})
+    memory.forget(rows)
 
 
 @pytest.mark.parametrize("mutant", ALL, ids=[mutant.name.replace(" ", "-") for mutant in ALL])
@@ -87,7 +112,8 @@ def _is_test(name: str, value: Any) -> bool:
 
 def test_every_mutant_names_a_test_that_there_is() -> None:
     """A renamed test must not take its mutant with it unseen."""
-    known = {name for name in dir(Catalogue) if _is_test(name, getattr(Catalogue, name))}
+    for catalogue, stores in ((Catalogue, False), (StoreCatalogue, True)):
+        known = {name for name in dir(catalogue) if _is_test(name, getattr(catalogue, name))}
 
-    assert {mutant.killed_by for mutant in ALL} <= known
+        assert {mutant.killed_by for mutant in ALL if (mutant.scheme == STORE) == stores} <= known
     assert len({mutant.name for mutant in ALL}) == len(ALL)

@@ -5,6 +5,6 @@ that passes on its mutant proves nothing; a promise without one has no proof tha
 """
 
 from unimsg.testing.mutants import backends, core_in, core_out, once
-from unimsg.testing.mutants.mutant import ALL, Mutant, Patch
+from unimsg.testing.mutants.mutant import ALL, STORE, Mutant, Patch
 
-__all__ = ["ALL", "Mutant", "Patch", "backends", "core_in", "core_out", "once"]
+__all__ = ["ALL", "STORE", "Mutant", "Patch", "backends", "core_in", "core_out", "once"]

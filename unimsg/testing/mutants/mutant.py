@@ -12,6 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+STORE = "memory store"
+"""The scheme of a mutant that is found out by a case of the stores."""
+
 ALL: list[Mutant] = []
 """Every mutant, in the order in which they are written down."""
 
@@ -52,7 +55,7 @@ class Mutant:
         breaks: the sentence that says what it does.
         promises: the numbers of the promises it breaks.
         killed_by: the test of the catalogue that fails on it.
-        scheme: the backend on which that is shown.
+        scheme: the backend on which that is shown, or `STORE`.
     """
 
     name: str

@@ -20,6 +20,7 @@ from unimsg.idempotency.decorator import idempotent
 from unimsg.idempotency.store import Ask, End, Grip, Store
 from unimsg.testing.conformance.stores.begin import until
 from unimsg.testing.conformance.stores.consuming import ALL, BOTH, SCOPE, Consuming, key_of
+from unimsg.testing.conformance.stores.trouble import Between
 from unimsg.testing.faults import Fail, inject
 
 
@@ -248,6 +249,23 @@ class Failures(Consuming):
         await store.release(mine, ends, ttl=self.ttl)
         let.set()
         assert (await consuming)["acked"] == 50
+
+    async def test_a_batch_is_claimed_and_completed_in_one_call(self, client: Client, store: Store) -> None:
+        """Promise 29: what is about to run together is asked for together, and marked as done together."""
+        between, begun, let = Between(store), list[str](), asyncio.Event()
+
+        @idempotent(between, key=key_of, scope="job")
+        async def handle(delivery: Delivery[Any]) -> None:
+            begun.append(key_of(delivery))
+            if len(begun) == 20:
+                let.set()
+            await let.wait()
+
+        for number in range(20):
+            await client.publish("orders", {"k": f"{number}"})
+        assert (await self.consume(client, handle, concurrency=20))["acked"] == 20
+        assert between.calls.count("claim") <= 3
+        assert between.calls.count("complete") <= 2
 
     async def test_a_ttl_shorter_than_the_retention_is_told(
         self, store: Store, caplog: pytest.LogCaptureFixture

@@ -13,11 +13,12 @@ import pytest
 
 from unimsg.client import connect
 from unimsg.consuming.delivery import Delivery
-from unimsg.errors import LeaseLostError, StoreUnavailableError
+from unimsg.errors import ConfigError, LeaseLostError, StoreUnavailableError
 from unimsg.idempotency.decorator import idempotent
 from unimsg.idempotency.store import Answer, Ask, End, Grip, Store
 from unimsg.testing import delivery as by_hand
 from unimsg.testing.conformance.stores.begin import OnStore, Time, until
+from unimsg.testing.faults import inject
 
 R = TypeVar("R")
 
@@ -193,6 +194,45 @@ class Trouble(OnStore):
         assert [claim.action for claim in await guard.claim([first])] == ["wait"]
         assert [(claim.action, claim.attempts) for claim in await guard.claim([second])] == [("run", 0)]
         await guard.aclose()
+
+    async def test_a_claim_is_shorter_than_the_lease(self, store: Store) -> None:
+        """Promise 24: slightly, so that a redelivery after a crash finds the key free; a longer one is refused."""
+
+        async def handle(_delivery: Delivery[Any]) -> None:
+            """It is not run."""
+
+        where: Any = {"destination": "orders", "group": "billing", "lease": 30.0, "retention": None}
+        decorated: Any = idempotent(store)(handle)
+        guard = await decorated.guard(**where)
+        assert 24.0 <= guard.lock < 30.0
+        await guard.aclose()
+        longer: Any = idempotent(store, lock=30.0)(handle)
+        with pytest.raises(ConfigError, match="not shorter than the broker's lease"):
+            await longer.guard(**where)
+
+    async def test_what_the_store_refuses_is_not_extended(self, store: Store) -> None:
+        """Promise 24: the store is renewed first, so a lease is never kept for a claim that is another's."""
+        lease, key = 0.6, "1"
+        stolen = list[Grip]()
+
+        @idempotent(store, key=lambda _: key, scope="job", lock=lease - 0.001)
+        async def handle(delivery: Delivery[Any]) -> None:
+            await self.release(store, Grip("billing/job", key, delivery.fencing_token))
+            stolen.append(await self.take(store, key, scope="billing/job"))
+            await asyncio.Event().wait()
+
+        connected = connect(f"memory://?lease={lease * 1000:.0f}ms")
+        faults = inject(connected)
+        async with connected as client:
+            await client.publish("orders", {})
+            subscriber = client.subscriber("orders", group="billing")
+            running = asyncio.create_task(subscriber.run(handle))
+            await until(lambda: subscriber.health().counters.get("lost") == 1)
+            extended = list(faults.extended)
+            await subscriber.aclose()
+            await running
+        assert extended == []
+        assert await self.complete(store, stolen[0]), "the claim of the other is not touched"
 
     # ------------------------------------------------------------ a call
 
