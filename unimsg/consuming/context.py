@@ -11,15 +11,20 @@ from contextvars import copy_context
 from typing import Any
 
 
-async def call(handler: Callable[[Any], Coroutine[Any, Any, Any]], argument: Any) -> Any:  # noqa: ANN401 - any handler
-    """Await `handler(argument)` in a copy of the current context; a cancellation reaches the handler."""
+def start(handler: Callable[[Any], Coroutine[Any, Any, Any]], argument: Any) -> tuple[bool, Any]:  # noqa: ANN401 - any handler
+    """Run `handler(argument)` in a copy of the current context, up to where it waits.
+
+    Returns:
+        False and what it returned, if it never waited; else True and the rest, to be awaited at once: a cancellation
+        reaches the handler.
+    """
     run = copy_context().run
     coroutine = run(handler, argument)
     try:
         step = run(coroutine.send, None)
-    except StopIteration as stop:  # it never waited
-        return stop.value
-    return await _drive(coroutine, run, step)
+    except StopIteration as stop:
+        return False, stop.value
+    return True, _drive(coroutine, run, step)
 
 
 @types.coroutine

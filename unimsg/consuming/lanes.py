@@ -1,14 +1,16 @@
 """Lanes: which delivery may run next, so that two of one lane never run at once and lanes take turns.
 
-Law: a pure data structure; it knows neither messages nor backends, does no I/O and has no clock. A lane is a deque;
-a lane with work stands once in the ready queue; a worker takes one delivery of it and, when that is done, the lane
-goes to the end of the queue. What has no lane stands in the ready queue by itself.
+Law: a pure data structure; it knows neither messages nor backends, does no I/O and has no clock. A lane is a deque, one
+object and no more, since with many keys each message has its own; a lane with work stands once in the ready queue; a
+worker takes one delivery of it and, when that is done, the lane goes to the end of the queue. What has no lane stands
+in the ready queue by itself.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
+from operator import attrgetter
 from typing import Any, final
 
 from unimsg.consuming.delivery import Delivery
@@ -18,23 +20,24 @@ AnyDelivery = Delivery[Any]
 
 
 @final
-class Lane:
-    """What must run one after the other.
+class Lane(deque[AnyDelivery]):
+    """What must run one after the other: waiting deliveries, oldest first. It equals itself only.
 
     Attributes:
         key: what names it.
-        queue: waiting deliveries, oldest first.
         out: deliveries taken and not done; the lane is ready only when there are none.
         held: how many of its first deliveries wait for a retry; nothing else of it may run.
     """
 
-    __slots__ = ("held", "key", "out", "queue")
+    __slots__ = ("held", "key", "out")
 
     def __init__(self, key: Hashable) -> None:
         self.key = key
-        self.queue: deque[AnyDelivery] = deque()
         self.out = 0
         self.held = 0
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__  # type: ignore[assignment]  # a deque has none
 
 
 class Lanes:
@@ -63,11 +66,11 @@ class Lanes:
         if lane is None:
             self._lanes[key] = lane = Lane(key)
         delivery._lane = lane
-        queue = lane.queue
-        queue.append(delivery)
-        if len(queue) == 1 and not lane.out and not lane.held:
+        lane.append(delivery)
+        waiting = len(lane)
+        if waiting == 1 and not lane.out and not lane.held:
             self._ready.append(lane)
-        return len(queue)
+        return waiting
 
     def take(self) -> AnyDelivery | None:
         """Return the next delivery that may run, or None."""
@@ -78,17 +81,17 @@ class Lanes:
         self.waiting -= 1
         if type(entry) is Lane:
             entry.out += 1
-            return entry.queue.popleft()
+            return entry.popleft()
         return entry
 
     def take_more(self, delivery: AnyDelivery) -> AnyDelivery | None:
         """Return the next of the lane of a delivery that is out, for a batch that takes several in order."""
         lane = delivery._lane
-        if lane is None or lane.held or not lane.queue:
+        if not lane or lane.held:
             return None
         self.waiting -= 1
         lane.out += 1
-        return lane.queue.popleft()
+        return lane.popleft()
 
     def done(self, delivery: AnyDelivery) -> None:
         """The delivery has left for good: its lane may go on."""
@@ -138,10 +141,11 @@ class Lanes:
             else:
                 kept.append(entry)
         for lane in list(self._lanes.values()):
-            staying: deque[AnyDelivery] = deque()
-            for delivery in lane.queue:
+            staying: list[AnyDelivery] = []
+            for delivery in lane:
                 (removed if gone(delivery) else staying).append(delivery)
-            lane.queue = staying
+            lane.clear()
+            lane.extend(staying)
             if staying and not lane.out and not lane.held:
                 kept.append(lane)
             elif not staying and not lane.out and not lane.held:
@@ -153,7 +157,7 @@ class Lanes:
     def waiting_in(self, key: Hashable) -> int:
         """How many wait in one lane."""
         lane = self._lanes.get(key)
-        return len(lane.queue) if lane is not None else 0
+        return len(lane) if lane is not None else 0
 
     def __iter__(self) -> Iterator[AnyDelivery]:
         """All waiting deliveries."""
@@ -161,24 +165,24 @@ class Lanes:
             if not isinstance(entry, Lane):
                 yield entry
         for lane in self._lanes.values():
-            yield from lane.queue
+            yield from lane
 
     def _insert(self, delivery: AnyDelivery, lane: Lane | None) -> None:
         self.waiting += 1
         if lane is None:
             self._ready.appendleft(delivery)
             return
-        queue, place = lane.queue, 0
-        while place < len(queue) and queue[place]._seq < delivery._seq:
+        place = 0
+        while place < len(lane) and lane[place]._seq < delivery._seq:
             place += 1
-        queue.insert(place, delivery)
+        lane.insert(place, delivery)
         if not lane.out and not lane.held:  # it was out or held until now, so it cannot be in the ready queue
             self._ready.append(lane)
 
     def _turn(self, lane: Lane) -> None:
         if lane.out or lane.held:
             return
-        if lane.queue:
+        if lane:
             self._ready.append(lane)
         elif self._lanes.get(lane.key) is lane:
             del self._lanes[lane.key]
@@ -187,7 +191,7 @@ class Lanes:
 def lane_of(order: str) -> Callable[[Received], Hashable]:
     """Return what names the lane of a message, for the order that was asked for."""
     if order == "key":
-        return lambda received: received.lane
+        return attrgetter("lane")
     if order == "partition":
         return lambda received: received.assignment or received.lane
     if order == "total":

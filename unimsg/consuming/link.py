@@ -40,6 +40,7 @@ class Link:
 
     def __init__(self, home: ConsumingLoop) -> None:
         self._home = home
+        self._span = SPAN * home.settings.prefetch
         self._keeper: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
         self._failed: asyncio.Future[None] = self._loop.create_future()
@@ -114,10 +115,9 @@ class Link:
         watermark = self.settler.watermarks.get(assignment)
         if watermark is None:
             self.settler.watermarks[assignment] = watermark = Watermark()
-        watermark.add(delivery)
-        if watermark.span > SPAN * self._home.settings.prefetch:
+        if watermark.add(delivery) > self._span:
             watermark.advance()
-            if watermark.span > SPAN * self._home.settings.prefetch:
+            if watermark.span > self._span:
                 self.pause(assignment, None)
 
     def pause(self, assignment: Assignment, lane: Hashable) -> None:
@@ -135,7 +135,7 @@ class Link:
             watermark = self.settler.watermarks.get(assignment)
             if watermark is not None:
                 watermark.advance()
-            full = watermark is not None and watermark.span > SPAN * home.settings.prefetch // 2
+            full = watermark is not None and watermark.span > self._span // 2
             crowded = lane is not None and home.lanes.waiting_in(lane) > home.lane_limit // 2
             if not assignment.live:
                 del self.paused[assignment]

@@ -31,7 +31,7 @@ from unimsg.consuming.workers import Workers
 from unimsg.errors import AssignmentLostError, Error, LeaseLostError
 from unimsg.headers import for_another
 from unimsg.message import Receipt
-from unimsg.spi import Received, ReceiveLimits
+from unimsg.spi import Assignment, Received, ReceiveLimits
 
 log = logging.getLogger("unimsg.consuming")
 
@@ -121,30 +121,30 @@ class ConsumingLoop:
         self.counters.received += len(batch)
         now = self.clock()
         track = link.track if link.settler.cumulative else None
-        past, lane_of, put = self.verdicts.past, self._lane_of, self.lanes.put
+        past, lane_of, put, live = self.verdicts.past, self._lane_of, self.lanes.put, self.live
+        held: Assignment | None = None
         for received in batch:
-            self._sequence += 1
-            delivery: AnyDelivery = Delivery(
-                received, self, link, (received.attempts or 0) + 1, self._sequence
-            )
+            self._sequence = seq = self._sequence + 1
+            delivery: AnyDelivery = Delivery(received, self, link, (received.attempts or 0) + 1, seq)
+            delivery._since = now
             if past or received.first_failed is not None:
                 self.verdicts.recall(delivery)
-            delivery._since = now
-            self.live.add(delivery)
+            live.add(delivery)
             self._bytes += delivery._size
-            if received.assignment is not None and not link.holds(received.assignment):
+            assignment = received.assignment
+            if assignment is not held and assignment is not None and not link.holds(assignment):
                 self.forget((delivery,))  # taken away while the answer was under way
                 continue
-            if track is not None and received.assignment is not None:
-                track(delivery, received.assignment)
+            held = assignment
+            if track is not None and held is not None:
+                track(delivery, held)
             if self.stopping or not link.open:
                 self.late.append(delivery)
                 continue
-            lane = lane_of(received)
             if (headers := received.message.headers) and for_another(headers, self.group):
                 self.verdicts.skipped(delivery)
-            elif put(delivery, lane) > self.lane_limit and received.assignment is not None:
-                link.pause(received.assignment, lane)
+            elif put(delivery, lane_of(received)) > self.lane_limit and assignment is not None:
+                link.pause(assignment, lane_of(received))
         self.prefetch.measure(self.counters.settled, now)
         self.wake()
 

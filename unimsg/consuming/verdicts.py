@@ -105,7 +105,7 @@ class Verdicts:
             if home.claims is not None:
                 home.claims.outlived(delivery, None)
             return
-        if home.claims is not None and delivery.fencing_token:
+        if delivery.fencing_token and home.claims is not None:
             home.claims.complete(delivery)
         else:
             self.acked(delivery)

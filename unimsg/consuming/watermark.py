@@ -34,9 +34,10 @@ class Watermark:
         """How many deliveries stand above the watermark, done or not: what a crash would replay."""
         return len(self._open)
 
-    def add(self, delivery: AnyDelivery) -> None:
-        """A delivery came."""
+    def add(self, delivery: AnyDelivery) -> int:
+        """A delivery came; returns the span."""
         self._open.append(delivery)
+        return len(self._open)
 
     def advance(self) -> None:
         """Move over everything that is done; call it after a delivery became so."""

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from unimsg.consuming.context import call
+from unimsg.consuming.context import start
 from unimsg.consuming.delivery import DROPPED, HELD, RUNNING, SETTLING, Delivery
 from unimsg.errors import AssignmentLostError, DeadLetter, DecodeError, Fail
 
@@ -42,7 +42,7 @@ class Slot:
 
     Attributes:
         running: the deliveries in its handler; empty while it rests.
-        started: when that began.
+        started: when it first waited: what never waits cannot be cancelled.
         reason: why its handler was cancelled, if it was.
     """
 
@@ -152,14 +152,16 @@ class Workers:
                 or received.deliveries > home.most_deliveries
             ) and not await self._admit(delivery):
                 continue
-            slot.started = clock()
             slot.running = (delivery,)
             delivery._slot = slot
             delivery._state = RUNNING
             try:
                 if decode is not None:
                     delivery.body = decode(received.message)
-                result = await call(handler, delivery)
+                waits, result = start(handler, delivery)
+                if waits:
+                    slot.started = clock()
+                    result = await result
                 slot.running = ()
                 if result is None and delivery._verb is None and not slot.reason:
                     verdicts.succeeded(delivery)
@@ -320,11 +322,13 @@ class Workers:
             return
         for delivery in batch:
             delivery._slot = slot
-        slot.started = self._loop.time()
         slot.running = tuple(batch)
         problem: BaseException | None = None
         try:
-            result = await call(self._handler, batch)
+            waits, result = start(self._handler, batch)
+            if waits:
+                slot.started = self._loop.time()
+                result = await result
             if result is not None:
                 problem = DeadLetter(f"the handler returned {type(result).__name__}; it must return None")
         except BaseException as error:  # noqa: BLE001 - sorted out for each delivery below

@@ -54,14 +54,14 @@ def decode(key: bytes | None, value: bytes | None, headers: Sequence[Header], ti
     content_type: str | None = None
     begin, end = 0, len(headers)
     if end and headers[0][0] == ID and headers[0][1]:
-        id_ = _text(headers[0][1])
+        id_ = headers[0][1].decode("utf-8", "surrogateescape")
         begin = 1
         if end > 1 and headers[1][0] == CONTENT_TYPE and headers[1][1] is not None:
-            content_type = _text(headers[1][1])
+            content_type = headers[1][1].decode("utf-8", "surrogateescape")
             begin = 2
     return Message(
         body=value,
-        key=None if key is None else _text(key),
+        key=None if key is None else key.decode("utf-8", "surrogateescape"),
         headers=_headers(headers[begin:]) if begin < end else NO_HEADERS,
         id=id_,
         content_type=content_type,

@@ -69,8 +69,8 @@ def retry_handed_to_the_tail(patch: Patch) -> None:
             self._insert(delivery, None)
             return
         self.waiting += 1
-        lane.queue.append(delivery)
-        if len(lane.queue) == 1 and not lane.out:
+        lane.append(delivery)
+        if len(lane) == 1 and not lane.out:
             self._lanes[lane.key] = lane
             self._ready.append(lane)
 
