@@ -19,7 +19,9 @@ INTRODUCTION = """<!-- Written by `make bench` from benchmarks/results. Changes 
 
 `make bench` measures ours beside the peers, in turns and in one run, and writes this page. Compare within a row of the
 table: absolute figures differ from machine to machine. The cost is CPU time of the process, median of the rounds;
-nothing here touches a network. A bar is what must hold; `make bench` fails when one does not.
+brokers run beside it, so nothing leaves the machine. Before each round what all have imported is frozen: garbage
+collection looks at what a contender makes, not at its neighbours. A bar is what must hold; `make bench` fails when one
+does not.
 
 ![Cost of ours and of the peers on each path](benchmarks.svg)
 """
