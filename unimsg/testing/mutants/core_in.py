@@ -38,11 +38,11 @@ from unimsg.testing.mutants.mutant import Patch, mutant
 def ack_before_success(patch: Patch) -> None:
     """A message is acked when its handler begins."""
 
-    async def call(handler: Any, delivery: Any) -> Any:
+    def start(handler: Any, delivery: Any) -> tuple[bool, Any]:
         delivery._loop.verdicts.acked(delivery)
-        return await handler(delivery)
+        return True, handler(delivery)
 
-    patch.put(workers, "call", call)
+    patch.put(workers, "start", start)
 
 
 @mutant(6, 16, killed_by="test_a_failed_head_holds_its_key_while_others_go_on")
@@ -213,10 +213,10 @@ def outcome_counted_twice(patch: Patch) -> None:
 def shared_context(patch: Patch) -> None:
     """All messages of a worker share one context."""
 
-    async def call(handler: Any, delivery: Any) -> Any:
-        return await handler(delivery)
+    def start(handler: Any, delivery: Any) -> tuple[bool, Any]:
+        return True, handler(delivery)
 
-    patch.put(workers, "call", call)
+    patch.put(workers, "start", start)
 
 
 @mutant(9, killed_by="test_the_attempt_is_right_on_every_redelivery")
