@@ -11,7 +11,7 @@ from contextvars import copy_context
 from typing import Any
 
 
-def start(handler: Callable[[Any], Coroutine[Any, Any, Any]], argument: Any) -> tuple[bool, Any]:  # noqa: ANN401 - any handler
+def start(handler: Callable[[Any], Coroutine[Any, Any, Any]], argument: object) -> tuple[bool, Any]:
     """Run `handler(argument)` in a copy of the current context, up to where it waits.
 
     Returns:

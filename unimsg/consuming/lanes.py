@@ -21,7 +21,7 @@ AnyDelivery = Delivery[Any]
 
 @final
 class Lane(deque[AnyDelivery]):
-    """What must run one after the other: waiting deliveries, oldest first. It equals itself only.
+    """What must run one after the other: waiting deliveries, oldest first; it is known by its key.
 
     Attributes:
         key: what names it.
@@ -35,9 +35,6 @@ class Lane(deque[AnyDelivery]):
         self.key = key
         self.out = 0
         self.held = 0
-
-    __eq__ = object.__eq__
-    __hash__ = object.__hash__  # type: ignore[assignment]  # a deque has none
 
 
 class Lanes:

@@ -211,9 +211,8 @@ class ConsumingLoop:
         self._freed()
 
     def _with_their_lanes(self, gone: list[AnyDelivery]) -> list[AnyDelivery]:
-        lanes = {d._lane for d in gone if d._lane is not None}
-        also = [d for d in self.live if d._lane in lanes and d not in gone and d._state in (WAITING, HELD)]
-        self.drop_waiting(set(also).__contains__)
+        keys, lost = {d._lane.key for d in gone if d._lane is not None}, set(gone)
+        self.drop_waiting(lambda d: d._lane is not None and d._lane.key in keys and d not in lost)
         return gone
 
     def _leave_lanes(self, states: Mapping[AnyDelivery, int]) -> None:
