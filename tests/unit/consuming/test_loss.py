@@ -18,7 +18,7 @@ from unimsg.errors import (
     UnavailableError,
 )
 from unimsg.policies.retry import RetryPolicy
-from unimsg.spi import Assignment
+from unimsg.spi import Assignment, ReceiveLimits
 
 
 async def test_a_lost_connection_is_opened_again_and_nothing_of_it_is_acked() -> None:
@@ -51,6 +51,30 @@ async def test_a_lost_connection_is_opened_again_and_nothing_of_it_is_acked() ->
     assert first.closed == [True]
     assert world.counters["lost"] == 1
     await world.stop(task)
+    balance(world)
+
+
+async def test_a_lost_lease_takes_along_what_waits_behind_it() -> None:
+    """Promises 4 and 8, `lease_covers_lane`: the service frees the whole group, so nothing of it may run here."""
+    limits = ReceiveLimits(max_messages=100, wait=1.0, lease_covers_lane=True)
+    world = World(limits=limits, capabilities=leased(0.12), concurrency=4)
+    world.receiver.refuse_extend.add(0)
+    soon = asyncio.get_running_loop().time() + 0.12
+    world.receiver.feed(b"1", b"2", key="a", lease_until=soon)
+    world.receiver.feed(b"3", key="b", lease_until=soon)
+    seen: list[Any] = []
+
+    async def handle(delivery: Delivery[Any]) -> None:
+        seen.append(delivery.body)
+        if delivery.body == 1:
+            await asyncio.Event().wait()
+
+    task = world.start(handle)
+    await until(lambda: world.counters.get("lost") == 1)
+    await until(lambda: world.counters["released"] == 1)
+    await world.stop(task)
+    assert sorted(seen) == [1, 3]
+    assert sorted(world.receiver.verbs()) == [("ack", 2), ("release", 1)]
     balance(world)
 
 
